@@ -1,0 +1,75 @@
+"""The connection to a cell's Redis: how it is opened, and how its troubles are named.
+
+The API rides out broken connections here (every script is safe to repeat); longer outages, and a
+Redis that is silent, become `Unavailable`, which it answers with 503. A worker is told of every one,
+and waits them all out: it has to know of an outage to leave the leases alone that lapsed in it.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+    MasterDownError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from retention.errors import Unavailable
+from retention.settings import Settings, read_secret
+
+REPLY_WITHIN = 5.0
+"""Seconds after which a silent Redis counts as gone. Longer than any blocking command we send."""
+
+
+def connect(settings: Settings, *, retries: int) -> Redis:
+    """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used."""
+    password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
+    return Redis.from_url(
+        settings.redis_url,
+        username=settings.redis_user or None,
+        password=password,
+        socket_timeout=REPLY_WITHIN,
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+        # A reply that is late is not waited for again: a client hangs long enough as it is.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
+    )
+
+
+def script(redis: Redis, name: str) -> AsyncScript:
+    """Return the Lua script of that name, which loads itself again after a restart of Redis."""
+    return redis.register_script(files("retention").joinpath("lua", f"{name}.lua").read_text())
+
+
+@contextmanager
+def reaching_redis() -> Iterator[None]:
+    """Name every trouble of Redis Unavailable: gone, silent, read-only, full, or refusing for want of durability."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        if isinstance(error, ResponseError) and not _is_refusal(error):
+            raise
+        raise Unavailable(type(error).__name__) from error
+
+
+def _is_refusal(error: ResponseError) -> bool:
+    """Tell a Redis that will not, for now, from one that was asked something wrong.
+
+    The client names some refusals by class and takes the code out of the text; Redis 6.2 wraps what a
+    script was refused into a text of its own; a blocked command ends with UNBLOCKED when a role changes.
+    """
+    named = (OutOfMemoryError, ReadOnlyError, NoPermissionError, MasterDownError)
+    return isinstance(error, named) or _REFUSED.search(str(error)) is not None
+
+
+_REFUSED = re.compile(r"(^|-)(OOM|MISCONF|READONLY|LOADING|MASTERDOWN|NOREPLICAS|BUSY|NOPERM|NOAUTH|UNBLOCKED)\b")

@@ -1,0 +1,172 @@
+"""Every setting of Volant: its name, unit, default and meaning, and how they must agree.
+
+One TOML file (named by `VOLANT_CONFIG`), overridden by `VOLANT_*` environment variables. Secrets
+come from files only: a variable of the environment is inherited by every child process. Durations
+are seconds, or ISO 8601 durations such as "P7D".
+"""
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from retention.errors import SettingsError
+
+Duration = timedelta
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of all processes; `volant settings` shows them with these texts."""
+
+    redis_url: Annotated[
+        str, Meta(description="The cell's Redis: redis://, rediss:// or unix://; without a password.")
+    ] = "redis://127.0.0.1:6379/0"
+    redis_user: Annotated[str, Meta(description="The Redis user, when it is not the default one.")] = ""
+    redis_password_file: Annotated[
+        Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
+    ] = None
+    root_key_file: Annotated[
+        Path, Meta(description="The root key: 32 bytes in base64, in a file readable by its owner only.")
+    ] = Path("var/root.key")
+    create_root_key: Annotated[
+        bool, Meta(description="Make the root key at first start, if it is absent. For development.")
+    ] = False
+    audio_directory: Annotated[
+        Path, Meta(description="Where sealed audio waits for recognition; one file system, owned by Volant.")
+    ] = Path("var/audio")
+    host: Annotated[str, Meta(description="The address on which the API listens.")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="The port on which the API listens; 0 takes a free one.")] = (
+        8080
+    )
+    public_url: Annotated[
+        str, Meta(description="The base URL that clients use, for `url` fields; empty: from the Host header.")
+    ] = ""
+    max_upload: Annotated[
+        int, Meta(ge=100, le=1 << 40, description="The largest audio accepted, in bytes, after inflating.")
+    ] = 1 << 30
+    upload_stall: Annotated[
+        Duration, Meta(description="An upload from which no byte arrives for so long is refused with 408.")
+    ] = timedelta(seconds=30)
+    results_ttl: Annotated[
+        Duration, Meta(description="How long a result is kept after completion, unless the client asks otherwise.")
+    ] = timedelta(days=7)
+    max_results_ttl: Annotated[
+        Duration, Meta(description="The longest that a client may ask for; longer wishes are cut, with a warning.")
+    ] = timedelta(days=7)
+    patience: Annotated[
+        Duration, Meta(description="A job that is still unfinished so long after its acceptance fails.")
+    ] = timedelta(days=7)
+    lease: Annotated[
+        Duration, Meta(description="How long a worker may be silent before its job is given to another.")
+    ] = timedelta(seconds=10)
+    stall: Annotated[
+        Duration, Meta(description="A recognising or decoding child without progress for so long is killed.")
+    ] = timedelta(seconds=60)
+    drain: Annotated[
+        Duration, Meta(description="On SIGTERM, what is under way may end for so long; the rest is handed back or cut.")
+    ] = timedelta(seconds=10)
+    rescue_after: Annotated[
+        Duration, Meta(description="An unfinished job is looked at so long after its acceptance, and then as often.")
+    ] = timedelta(seconds=30)
+    sweep_every: Annotated[
+        Duration, Meta(description="How often the caretaker looks for what is due and for audio without a job.")
+    ] = timedelta(seconds=10)
+    orphan_after: Annotated[
+        Duration, Meta(description="Audio without an unfinished job is removed when it is so old.")
+    ] = timedelta(seconds=30)
+    recognizer: Annotated[
+        str, Meta(description="The engine: the name of a volant.recognizers entry point, or module:Class.")
+    ] = "pocketsphinx"
+    children: Annotated[
+        int, Meta(ge=0, description="Recognising children of one worker process; 0: one for each processor.")
+    ] = 0
+    jobs_at_once: Annotated[
+        int, Meta(ge=0, description="Jobs that one worker process holds at once; 0: one more than it has children.")
+    ] = 0
+    child_memory: Annotated[
+        int, Meta(ge=256 << 20, description="Address space of one recognising or decoding child, in bytes.")
+    ] = 2 << 30
+    max_audio: Annotated[
+        Duration, Meta(description="The longest recording, counted in decoded audio; a longer one fails.")
+    ] = timedelta(hours=24)
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level logged.")] = (
+        "info"
+    )
+
+    def __post_init__(self) -> None:
+        minute = timedelta(minutes=1)
+        url = urlsplit(self.redis_url)
+        rules = [
+            (self.lease >= timedelta(seconds=3), "lease must be at least 3 seconds: it is renewed every third of it"),
+            (self.results_ttl >= minute, "results_ttl must be at least a minute"),
+            (self.max_results_ttl >= self.results_ttl, "max_results_ttl must not be below results_ttl"),
+            (self.patience > self.rescue_after, "patience must be longer than rescue_after"),
+            (self.rescue_after >= timedelta(seconds=1), "rescue_after must be at least a second"),
+            (timedelta(0) < self.sweep_every <= minute / 2, "sweep_every must be above 0 and at most 30 seconds"),
+            (
+                timedelta(seconds=20) <= self.orphan_after <= minute - self.sweep_every,
+                "orphan_after must be at least 20 seconds, and with sweep_every at most 60",
+            ),
+            (self.stall >= timedelta(seconds=5), "stall must be at least 5 seconds"),
+            (self.upload_stall >= timedelta(seconds=1), "upload_stall must be at least a second"),
+            (self.drain >= timedelta(0), "drain must not be negative"),
+            (self.max_audio >= minute, "max_audio must be at least a minute"),
+            (
+                not url.password and "password" not in parse_qs(url.query),
+                "redis_url must not hold a password: put it into a file and name it in redis_password_file",
+            ),
+        ]
+        for holds, sentence in rules:
+            if not holds:
+                raise SettingsError(sentence)
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings of this process.
+
+    Raises SettingsError, with a sentence that names the setting, for anything unknown, malformed or
+    contradictory.
+    """
+    values: dict[str, object] = {}
+    if path := environ.get("VOLANT_CONFIG"):
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"VOLANT_CONFIG: {path} cannot be read as TOML: {error}") from error
+    for name in Settings.__struct_fields__:
+        if (text := environ.get(f"VOLANT_{name.upper()}")) is not None:
+            values[name] = text
+    try:
+        return msgspec.convert(values, Settings, strict=False, dec_hook=_to_path)
+    except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, SettingsError):
+            raise error.__cause__ from None
+        raise SettingsError(str(error)) from error
+
+
+def _to_path(kind: type, value: object) -> object:
+    """Make the one type of setting that msgspec does not know."""
+    if kind is not Path or not isinstance(value, str):
+        raise NotImplementedError
+    return Path(value)
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the content of a secret's file, without surrounding white space.
+
+    Raises SettingsError when the file is missing or when others than its owner may read it.
+    """
+    try:
+        with path.open("rb") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+                raise SettingsError(f"{path} can be read by others: make it 0600")
+            return file.read().strip()
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
