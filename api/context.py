@@ -1,0 +1,19 @@
+"""What the application and each request carry, by typed keys."""
+
+from aiohttp import web
+
+from retention.bootstrap import Retention
+from retention.job import TenantId
+from retention.settings import Settings
+
+SETTINGS = web.AppKey("SETTINGS", Settings)
+RETENTION = web.AppKey("RETENTION", Retention)
+
+TRANSACTION: web.RequestKey[str] = web.RequestKey("TRANSACTION")
+"""The id of this request, in its log line and in its answer."""
+
+TENANT: web.RequestKey[TenantId] = web.RequestKey("TENANT")
+"""Whose credential the request bears. The only source of a tenant."""
+
+JOB: web.RequestKey[str] = web.RequestKey("JOB")
+"""The job that the request is about, for its log line. Set only once it was found to be the tenant's own."""

@@ -1,0 +1,160 @@
+"""The listening socket, and connections that answer in the contract's form even to what is not HTTP."""
+
+import asyncio
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from api import problems
+from api.app import TRANSACTION_HEADER
+from retention.log import failure
+
+HEAD_WITHIN = timedelta(seconds=20)
+"""How long a client may take to send the head of a request, once it has begun to."""
+
+IDLE_FOR = timedelta(seconds=75)
+"""How long a connection may be silent between requests, and before the first."""
+
+DRAIN_FOR = timedelta(seconds=30)
+"""How long the rest of a refused body is taken in and thrown away, so that the refusal can be read (spec 1.0)."""
+
+LINE_LENGTH = 1 << 16
+"""The longest request line, in bytes: `keywords` may hold very many (spec 1.3)."""
+
+_END_WITHIN = 5.0
+"""Seconds that a request whose body was cut has to end, before it is cancelled."""
+
+_LOOK_EVERY = 0.05
+
+_log = structlog.get_logger()
+
+
+class Connection(web.RequestHandler):
+    """aiohttp's connection, with a limit on slow heads and without texts of its own."""
+
+    __slots__ = ("__weakref__", "_head_timer")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
+        super().data_received(data)
+        if self._waiter is not None and not self._waiter.done():
+            if self._head_timer is None and data:
+                self._head_timer = self._loop.call_later(HEAD_WITHIN.total_seconds(), self.force_close)
+            return
+        self._stop_timer()
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            # The parser gave up, and if in the middle of a body, it has told only the request behind it.
+            self._end_body(web.RequestPayloadError())
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Let go of everything, also of the rest of a refused body that will never come."""
+        self._stop_timer()
+        self._stop_draining()
+        super().connection_lost(exc)
+
+    def finish(self) -> bool:
+        """Close the connection unless a request is under way; tell whether one is."""
+        if self._request_in_progress or self._messages:
+            return True
+        self._stop_draining()
+        self.force_close()
+        return False
+
+    def cut(self) -> None:
+        """End the body of the request under way, which is then refused."""
+        self._end_body(problems.UNAVAILABLE.problem())
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - quotes the client's bytes
+    ) -> web.StreamResponse:
+        """Answer what never reached the application, which mostly was no HTTP."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
+        response = problems.present(refusal)
+        response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
+        response.force_close()
+        _log.info("not a request", status=response.status, transaction=transaction, **(failure(exc) if exc else {}))
+        return response
+
+    def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
+        """Write nothing: the application writes one line per request, without its path."""
+
+    def _end_body(self, error: Exception) -> None:
+        """Make the rest of the body under way this error, and its request the last one of the connection."""
+        if self._current_request is not None and not self._current_request.content.is_eof():
+            self._current_request.content.set_exception(error)
+            self._current_request.content.feed_eof()
+            self._messages.clear()
+            self.close()
+
+    def _stop_draining(self) -> None:
+        if not self._request_in_progress and self._task_handler is not None:
+            self._task_handler.cancel()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+@asynccontextmanager
+async def listening(app: web.Application, *, host: str, port: int, grace: timedelta) -> AsyncIterator[str]:
+    """Serve the application while the block lasts, and give its base URL.
+
+    At the end no connection is accepted any more. Requests under way have `grace` to finish; then their
+    bodies are cut, which is answered with 503, and what does not end even then is cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    runner = web.AppRunner(app, shutdown_timeout=_END_WITHIN)
+    await runner.setup()
+    connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+    def connect() -> Connection:
+        connection = Connection(
+            runner.server,
+            loop=loop,
+            auto_decompress=False,  # inflating is ours, with a bound
+            keepalive_timeout=IDLE_FOR.total_seconds(),
+            lingering_time=DRAIN_FOR.total_seconds(),
+            max_line_size=LINE_LENGTH,
+        )
+        connections.add(connection)
+        return connection
+
+    try:
+        server = await loop.create_server(connect, host, port, backlog=1024)
+        try:
+            address = server.sockets[0].getsockname()
+            name = f"[{address[0]}]" if ":" in address[0] else address[0]
+            yield f"http://{name}:{address[1]}"
+        finally:
+            server.close()
+            await _finish(connections, within=grace)
+    finally:
+        await runner.cleanup()
+
+
+async def _finish(connections: Iterable[Connection], *, within: timedelta) -> None:
+    """Let requests under way finish, then cut them. aiohttp's own way to stop would not read on."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + within.total_seconds()
+    while (busy := [each for each in connections if each.finish()]) and loop.time() < end:  # noqa: ASYNC110 - no event tells
+        await asyncio.sleep(_LOOK_EVERY)
+    for each in busy:
+        each.cut()

@@ -1,0 +1,79 @@
+"""What is answered when a request cannot be served: the one table from errors to statuses, and refusals of our own."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from aiohttp import web
+from msgspec import Struct
+
+from api import responses
+from retention import errors
+
+RETRY_AFTER: Mapping[str, str] = {"Retry-After": "5"}
+"""Sent with 503, and never with 413, which clients would then repeat (spec 1.0)."""
+
+_SHOWN = 200
+
+
+class Refusal(Struct, frozen=True):
+    """A status, and the sentence that the client reads."""
+
+    status: int
+    sentence: str
+    headers: Mapping[str, str] = {}
+
+    def problem(self) -> "Problem":
+        """Return what to raise. A new one each time: an exception holds on to where it was raised before."""
+        return Problem(self.status, self.sentence, headers=self.headers)
+
+
+class Problem(Exception):
+    """A request is refused with this status and this sentence."""
+
+    def __init__(self, status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, sentence)
+        self.refusal = Refusal(status, sentence, headers or {})
+
+
+INTERNAL = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The service met an error of its own.")
+MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP.")
+JOB_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "job not found")
+PATH_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
+UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Speech to Text"'})
+UNAVAILABLE = Refusal(
+    HTTPStatus.SERVICE_UNAVAILABLE, "The service is unavailable for a moment; try again.", RETRY_AFTER
+)
+
+ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
+    errors.NotFound: JOB_NOT_FOUND,
+    errors.JobProcessing: Refusal(HTTPStatus.BAD_REQUEST, "job is being processed and cannot be deleted"),
+    errors.Superseded: UNAVAILABLE,  # the service decides again by itself; a client that sees it may, too
+    errors.TenantGone: UNAUTHORIZED,  # its credentials went with it
+    errors.AudioMissing: INTERNAL,  # the front never reads audio
+    errors.Unsealable: INTERNAL,
+    errors.KeyUnavailable: JOB_NOT_FOUND,  # what cannot be opened any more is gone (promise P3)
+    errors.Unavailable: UNAVAILABLE,
+    errors.SettingsError: INTERNAL,
+}
+"""The answer to each error of the domain. Everything else is INTERNAL, and only the log learns of what kind."""
+
+
+def answer(error: Exception) -> web.Response:
+    """Present whatever was raised while a request was served."""
+    if isinstance(error, Problem):
+        return present(error.refusal)
+    if isinstance(error, errors.RetentionError):
+        return present(ANSWERS[type(error)])
+    if isinstance(error, web.HTTPNotFound):  # of a target that is no path: `OPTIONS *`, `CONNECT host:port`
+        return present(PATH_NOT_FOUND)
+    return present(INTERNAL)
+
+
+def present(refusal: Refusal) -> web.Response:
+    """Return the answer that refuses."""
+    return responses.refused(refusal.status, refusal.sentence, refusal.headers)
+
+
+def printable(text: str) -> str:
+    """Return what a client sent in a form that fits into an answer: short, and always valid UTF-8."""
+    return text[:_SHOWN].encode(errors="replace").decode()

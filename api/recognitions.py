@@ -1,0 +1,69 @@
+"""The endpoints of jobs (spec 1.3 to 1.6). A handler reads, acts, presents."""
+
+import re
+
+from aiohttp import web
+
+from api import auth, media_types, parameters, responses, uploads
+from api.context import JOB, RETENTION, SETTINGS, TENANT
+from api.problems import JOB_NOT_FOUND
+from retention.job import JobId
+
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+
+
+async def create(request: web.Request) -> web.Response:
+    """Accept a job. What headers and query show to be unacceptable is refused before the body is invited."""
+    settings = request.app[SETTINGS]
+    wishes = parameters.read(request.query, settings)
+    customer = uploads.customer_of(request)
+    declared = media_types.declared(request.headers.get("Content-Type", ""))
+    uploads.check_headers(request, settings)
+    head, audio = await uploads.open_audio(request, settings)
+    job = await request.app[RETENTION].jobs.submit(
+        request[TENANT],
+        wishes.submission(media_types.settle(declared, head)),
+        auth.still_authenticated(request, audio),
+        results_ttl=wishes.results_ttl,
+        customer=customer,
+    )
+    request[JOB] = job.id
+    return responses.created(job, url=f"{_base(request)}{request.rel_url.raw_path}/{job.id}", warnings=wishes.warnings)
+
+
+async def latest(request: web.Request) -> web.Response:
+    """List the tenant's newest jobs."""
+    return responses.listed(await request.app[RETENTION].jobs.latest(request[TENANT]))
+
+
+async def check(request: web.Request) -> web.Response:
+    """Show one job, with its results when it is completed."""
+    job, results = await request.app[RETENTION].jobs.look_up(request[TENANT], _id(request))
+    request[JOB] = job.id
+    return responses.checked(job, results)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Delete one job for good."""
+    id_ = _id(request)
+    await request.app[RETENTION].jobs.delete(request[TENANT], id_)
+    request[JOB] = id_
+    return responses.deleted()
+
+
+def _id(request: web.Request) -> JobId:
+    """Return the job id in the path. What is not one of ours is a job that does not exist, and goes no further."""
+    text = request.match_info["id"]
+    if not _ID.fullmatch(text):
+        raise JOB_NOT_FOUND.problem()
+    return JobId(text)
+
+
+def _base(request: web.Request) -> str:
+    """Return scheme and authority of addresses that we give out: the operator's, else what the client used."""
+    settings = request.app[SETTINGS]
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    host = request.headers.get("Host", "")
+    return f"{request.scheme}://{host if _HOST.fullmatch(host) else settings.host}"
