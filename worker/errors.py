@@ -1,0 +1,35 @@
+"""Why audio does not become a result.
+
+RecognitionError
+├── Undecodable    the bytes are not audio of a form we take
+├── TooLong        more audio than the operator allows
+└── EngineFailed   a child died, hung, or misbehaved: the audio may be innocent
+
+The texts are fixed: what a demuxer or an engine says about somebody's audio stays in the child.
+"""
+
+from retention.job import FailureReason
+
+
+class RecognitionError(Exception):
+    """The root; `reason` is what the failed job records."""
+
+    reason: FailureReason = "engine"
+
+
+class Undecodable(RecognitionError):
+    """No audio could be decoded."""
+
+    reason = "undecodable"
+
+
+class TooLong(RecognitionError):
+    """The decoded audio is longer than `max_audio`."""
+
+    reason = "too_long"
+
+
+class EngineFailed(RecognitionError):
+    """A child process died, made no progress, or broke the protocol."""
+
+    reason = "engine"

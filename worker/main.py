@@ -1,0 +1,73 @@
+"""A worker process put together: recognising children, the leased worker, the caretaker."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+import structlog
+
+from retention.bootstrap import open_retention
+from retention.errors import SettingsError
+from retention.queue import RECOGNIZE
+from retention.settings import Settings
+from worker.caretaker import look_after
+from worker.leases import LeasedWorker, end, func
+from worker.recognizers import installed
+from worker.tasks import Tools, recognize
+from worker.transcriber import Transcriber
+
+_log = structlog.get_logger()
+
+
+async def work(settings: Settings) -> None:
+    """Recognise jobs until SIGTERM or SIGINT. Raises SettingsError when there is no such engine."""
+    if ":" not in settings.recognizer and settings.recognizer not in {engine.name for engine in installed()}:
+        raise SettingsError(f"recognizer: no engine is called {settings.recognizer}; `volant engines` lists them")
+    children = settings.children or os.cpu_count() or 1
+    jobs_at_once = settings.jobs_at_once or children + 1
+    transcriber = Transcriber(
+        recognizer=settings.recognizer,
+        children=children,
+        child_memory=settings.child_memory,
+        stall=settings.stall,
+        max_audio=settings.max_audio,
+    )
+    if starting := asyncio.current_task():
+        _on_signals(starting.cancel)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(transcriber.close)
+        await transcriber.start()
+        retention = await stack.enter_async_context(open_retention(settings, role="worker"))
+        worker = LeasedWorker(
+            [func(recognize, name=RECOGNIZE)],
+            leases=retention.leases,
+            readiness=retention.readiness,
+            redis=retention.redis,
+            jobs_at_once=jobs_at_once,
+            lease=settings.lease,
+            drain=settings.drain,
+        )
+        worker.ctx.update(tools=Tools(holding=retention.holding, transcriber=transcriber), worker=worker)
+        _on_signals(worker.stop)
+        _log.info(
+            "worker ready",
+            recognizer=settings.recognizer,
+            children=children,
+            jobs_at_once=jobs_at_once,
+            isolation=transcriber.isolation,
+        )
+        async with asyncio.TaskGroup() as group:
+            rounds = group.create_task(
+                look_after(retention.caretaker, token=retention.leases.token, every=settings.sweep_every)
+            )
+            await worker.main()
+            await end(rounds)
+    _log.info("worker stopped")
+
+
+def _on_signals(react: Callable[[], object]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, react)

@@ -1,0 +1,135 @@
+"""Where hostile audio is handled: a process that can compute, read its own libraries, and nothing else.
+
+Each part is applied where the kernel allows it, and what is in force is reported truthfully, so that
+the worker can log it and the tests can hold it to its word. The order matters: namespaces come first
+(one thread), capabilities before the signal of the parent's death (changing credentials forgets it),
+the refusal of system calls last.
+"""
+
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import resource
+import signal
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import retention
+import worker
+from worker import kernel
+
+Isolation = Mapping[str, str]
+"""What is in force, by what it guards: network, files, processes, memory. "none" where nothing is."""
+
+_KEPT = ("PATH", "LANG", "TMPDIR")
+_OPEN_FILES = 64
+
+
+@contextlib.contextmanager
+def bare_environment() -> Iterator[None]:
+    """Hide the environment, but for the few names in _KEPT, from processes started inside."""
+    whole = dict(os.environ)
+    for name in whole:
+        if name not in _KEPT:
+            del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(whole)
+
+
+def start_forkserver(preload: list[str]) -> None:
+    """Start the process from which all children are forked, with the named modules imported."""
+    multiprocessing.forkserver.set_forkserver_preload(preload)
+    with bare_environment():
+        multiprocessing.forkserver.ensure_running()
+
+
+def confine(*, memory: int, cpu: int | None = None) -> Isolation:
+    """Confine the calling process for good; return what is in force.
+
+    `memory` bounds its address space, in bytes; `cpu` its processor time, in seconds. To be called in
+    a child of the forkserver, when everything that it needs is imported and loaded.
+    """
+    _let_go()
+    network, files, processes = [], "none", "none"
+    with contextlib.suppress(OSError):
+        kernel.leave_namespaces()
+        network.append("namespace")
+    with contextlib.suppress(OSError):
+        kernel.drop_capabilities()
+    _die_with_worker()
+    kernel.hide_memory()
+    kernel.refuse_new_privileges()
+    _limit(memory=memory, cpu=cpu)
+    with contextlib.suppress(OSError):
+        version = kernel.landlock(_readable())
+        files = f"landlock {version}"
+        network += [files] if version >= 4 else []  # noqa: PLR2004 - the version that knows TCP
+    with contextlib.suppress(OSError):
+        kernel.refuse_calls()
+        network.append("seccomp")
+        processes = "seccomp"
+    return {
+        "network": "+".join(network) or "none",
+        "files": files,
+        "processes": processes,
+        "memory": f"rlimit {memory >> 20} MiB",
+    }
+
+
+def _let_go() -> None:
+    """Drop what the forkserver hands to every child.
+
+    The forkserver ends when the last copy of its "alive" pipe is closed; a child that kept one would
+    outlive a killed worker. Standard streams go to /dev/null: libraries write about audio there.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides
+    os.environ.clear()
+    for holder, name in (
+        (multiprocessing.forkserver._forkserver, "_forkserver_alive_fd"),  # noqa: SLF001 - there is no public name
+        (multiprocessing.resource_tracker._resource_tracker, "_fd"),  # noqa: SLF001 - there is no public name
+    ):
+        if (descriptor := getattr(holder, name)) is not None:
+            os.close(descriptor)
+            setattr(holder, name, None)
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(null, stream)
+    os.close(null)
+
+
+def _die_with_worker() -> None:
+    """End when the forkserver ends, and it ends with the worker."""
+    forkserver = os.getppid()
+    kernel.die_with_parent(signal.SIGKILL)
+    process = multiprocessing.parent_process()
+    if os.getppid() != forkserver or process is None or not process.is_alive():
+        os._exit(1)  # it ended before the signal was asked for
+
+
+def _limit(*, memory: int, cpu: int | None) -> None:
+    limits = {
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+        resource.RLIMIT_NPROC: 0,
+    }
+    if cpu is not None:
+        limits[resource.RLIMIT_CPU] = cpu
+    for which, most in limits.items():
+        hard = resource.getrlimit(which)[1]
+        bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(which, (bound, bound))
+
+
+def _readable() -> list[Path]:
+    """Libraries, ours and others': imports may be lazy."""
+    packages = [Path(package.__path__[0]) for package in (worker, retention)]
+    system = [Path(path) for path in ("/usr", "/lib", "/lib32", "/lib64")]
+    return [Path(sys.base_prefix), *(Path(path) for path in sysconfig.get_paths().values()), *packages, *system]
