@@ -1,0 +1,61 @@
+# What you can do here: `make help`.
+
+PYTHON ?= python3
+ARGS ?=
+PORT ?= 8080
+REDIS_URL ?=
+WORKERS ?= 1
+# Bounds of the load tests: users, seconds, the share of failed requests and the 95th percentile (ms) of any request.
+LOAD_USERS ?= 20
+LOAD_SECONDS ?= 120
+LOAD_MAX_ERRORS ?= 0.0
+LOAD_MAX_P95 ?= 1000
+
+export PYTHON PORT REDIS_URL WORKERS
+
+# What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo test check bench load load-smoke clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.run .venv/.test .venv/.check .venv/.load ## Install all that the other commands need into .venv
+
+run: .venv/.run ## Run Volant here: PORT= (8080), WORKERS= (1), REDIS_URL= (an own Redis); its data stays in var/
+	@exec .venv/bin/python -m deploy.run
+
+demo: .venv/.run ## Watch a recording be accepted, recognised, kept encrypted, and deleted for good
+	@exec .venv/bin/python -m deploy.demo
+
+test: .venv/.run .venv/.test ## Run the tests: ARGS= for pytest, such as ARGS="tests/unit -x"
+	@exec .venv/bin/python -m pytest $(ARGS)
+
+check: .venv/.run .venv/.test .venv/.check .venv/.load ## Check format, lint, types and the direction of imports
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench: .venv/.run .venv/.test ## Measure recognition and sealing against their bare parts
+	.venv/bin/python -m tests.bench.recognition
+	.venv/bin/python -m tests.bench.sealing
+
+load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS) with users; report in var/load.html
+	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \
+		--max-errors $(LOAD_MAX_ERRORS) --max-p95 $(LOAD_MAX_P95)
+
+load-smoke: .venv/.run .venv/.load ## The same for one minute with a few users
+	@exec .venv/bin/python -m tests.load --users 4 --seconds 60 --max-errors 0.0 --max-p95 $(LOAD_MAX_P95)
+
+clean: ## Remove what was installed, built and stored: .venv, var, caches
+	rm -rf .venv var dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.run: groups = local
+.venv/.test: groups = local test
+.venv/.check: groups = check
+.venv/.load: groups = local load
+.venv/.run .venv/.test .venv/.check .venv/.load: uv.lock pyproject.toml deploy/install.sh
+	@deploy/install.sh $@ $(groups)

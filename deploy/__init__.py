@@ -1,0 +1,1 @@
+"""How Volant is run: configuration to copy, and the processes together for development, demonstration and tests."""

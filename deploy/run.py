@@ -1,0 +1,133 @@
+"""`make run`: the whole of Volant in the foreground, with a tenant to try it with.
+
+Its data stays in `var/`. The development tenant is made once and remembered in `var/tenant`, so its jobs are there
+again at the next start; its API key is new at every start, since none is kept, and is revoked at the stop.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import click
+
+from deploy.processes import ROOT, StackError, interrupt_on_signals
+from deploy.stack import Stack
+from retention.settings import Settings
+
+_SAMPLE = "tests/audio/goforward.wav"
+
+
+def main(data: Path = ROOT / "var") -> int:
+    """Run until a signal. Returns 0 after a stop in good order, 1 when something could not be started or ended."""
+    interrupt_on_signals()
+    try:
+        _run(os.environ, data)
+    except KeyboardInterrupt:
+        click.echo("Stopped. What is stored stays in var/ for the next start.")
+    except StackError as error:
+        click.echo(str(error), err=True)
+        return 1
+    return 0
+
+
+def _run(environ: Mapping[str, str], data: Path) -> None:
+    port = _number(environ, "PORT", 8080, 65535)
+    workers = _number(environ, "WORKERS", 1, 64)
+    _check_that_free(port)
+    settings = {
+        "children": str(max(1, len(os.sched_getaffinity(0)) // workers)),
+        **_inherited(environ),
+        "port": str(port),
+    }
+    click.echo("Starting Redis, the API and the worker …")
+    with Stack(data, settings=settings, redis_url=environ.get("REDIS_URL", ""), workers=workers) as stack:
+        apikey = _development_key(stack)
+        try:
+            with _run_env(data / "run.env", stack.url, apikey):
+                click.echo(_welcome(stack.url, apikey))
+                _watch(stack)
+        finally:
+            with suppress(StackError):  # Redis may be what has ended
+                stack.volant("apikey", "revoke", apikey.split("_")[1])
+
+
+def _number(environ: Mapping[str, str], name: str, default: int, largest: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdecimal() or not 1 <= int(text) <= largest:
+        raise StackError(f"{name}={text} will not do: give a whole number from 1 to {largest}")
+    return int(text)
+
+
+def _check_that_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StackError(f"port {port} cannot be had ({error.strerror}): choose another, make run PORT=…") from None
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that the caller's own VOLANT_* variables give."""
+    names = ["config", *Settings.__struct_fields__]
+    return {name: environ[f"VOLANT_{name.upper()}"] for name in names if f"VOLANT_{name.upper()}" in environ}
+
+
+def _development_key(stack: Stack) -> str:
+    remembered = stack.data / "tenant"
+    if remembered.exists():
+        try:
+            return stack.volant("apikey", "create", remembered.read_text())
+        except StackError:
+            click.echo("The development tenant is not in this Redis; making a new one.")
+    tenant, apikey = stack.new_tenant()
+    remembered.write_text(tenant)
+    return apikey
+
+
+@contextmanager
+def _run_env(path: Path, url: str, apikey: str) -> Iterator[None]:
+    """Keep address and key in a file of our own for scripts, as long as they hold."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"VOLANT_URL={url}\nVOLANT_APIKEY={apikey}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _watch(stack: Stack) -> None:
+    """Return never; raise StackError when a process has ended by itself."""
+    processes = stack.processes()
+    while True:
+        time.sleep(0.5)
+        for process in processes:
+            if process.poll() is not None:
+                raise StackError(f"{process.name} ended with {process.returncode}; its last words are in {process.log}")
+
+
+def _welcome(url: str, apikey: str) -> str:
+    return f"""
+Volant is running.
+
+  base URL   {url}
+  API key    {apikey}
+
+Submit a recording, look at the job, delete it (ID is the "id" of the first reply):
+
+  curl -u apikey:{apikey} --data-binary @{_SAMPLE} \\
+    -H 'Content-Type: audio/wav' '{url}/v1/recognitions?timestamps=true'
+  curl -u apikey:{apikey} {url}/v1/recognitions/ID
+  curl -u apikey:{apikey} -X DELETE {url}/v1/recognitions/ID
+
+Both are in var/run.env for scripts. Logs and data are in var/. Ctrl-C stops it.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""Volant's processes and a Redis of their own, started and stopped together.
+
+`make run`, `make demo`, the tests and the load tests all start this one class.
+"""
+
+import http.client
+import json
+import shlex
+import subprocess
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from deploy.processes import ROOT, Process, RedisServer, StackError, environment
+
+_DRAIN = 20.0
+"""How long a process may take to stop in good order, in seconds: the setting `drain`, and as much again."""
+
+
+class Stack:
+    """A running Redis, API and workers; a context manager that stops them, Redis last.
+
+    Public: `url` of the API, `redis_url`, `data` (the directory that holds everything they store), `api`, `redis`
+    and `workers` (the processes).
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        redis_url: str = "",
+        workers: int = 1,
+    ) -> None:
+        """Start everything and wait until it is ready.
+
+        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started. Raises
+        StackError when something cannot be started; what was started before it is stopped again.
+        """
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.data = data
+        self.workers: list[Process] = []
+        self._ended: list[Process] = []
+        self._redis: RedisServer | None = None
+        self._api: Process | None = None
+        self._settings = {
+            "root_key_file": str(data / "root.key"),
+            "create_root_key": "true",
+            "audio_directory": str(data / "audio"),
+            "port": "0",
+            **(settings or {}),
+        }
+        try:
+            if not redis_url:
+                self._redis = RedisServer(data / "redis")
+            self.redis_url = redis_url or self._redis_server.url
+            self._settings["redis_url"] = self.redis_url
+            self.start_api()
+            for _ in range(workers):
+                self.start_worker()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def redis(self) -> Process:
+        """The process of the own Redis."""
+        return self._redis_server.process
+
+    @property
+    def api(self) -> Process:
+        if self._api is None:
+            raise StackError("the API has not been started")
+        return self._api
+
+    @cached_property
+    def apikey(self) -> str:
+        """An API key of a tenant that exists for this stack."""
+        return self.new_tenant()[1]
+
+    def new_tenant(self, name: str = "development") -> tuple[str, str]:
+        """Create a tenant and an API key of it. Returns the tenant's id and the key."""
+        tenant = self.volant("tenant", "create", name)
+        return tenant, self.volant("apikey", "create", tenant)
+
+    def volant(self, *arguments: str) -> str:
+        """Run the `volant` command against this stack. Returns the last line that it prints.
+
+        Raises StackError, with what it says, when it fails.
+        """
+        done = subprocess.run(
+            ["volant", *arguments],  # noqa: S607 - the PATH is ours
+            env=environment(self._settings),
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise StackError(f"volant {arguments[0]} failed: {done.stderr.strip()}")
+        return (done.stdout.splitlines() or [""])[-1].strip()
+
+    def start_api(self) -> None:
+        """Start the API, again at the same address if it had run before, and wait until it is ready."""
+        if self._api is not None:
+            self._ended.append(self._api)
+        self._api = api = self._start("api", "api", {})
+        api.wait_until(lambda: _said(api, "listening") is not None, "listening")
+        self.url = str((_said(api, "listening") or {})["url"]).rstrip("/")
+        self._settings["port"] = str(urlsplit(self.url).port)
+        api.wait_until(lambda: _is_ready(self.url), "ready")
+
+    def start_worker(self, **settings: str) -> Process:
+        """Start one more worker, with `settings` of its own, and wait until it can take jobs."""
+        name = f"worker-{len(self.workers) + 1}"
+        worker = self._start("worker", name, settings)
+        self.workers.append(worker)
+        worker.wait_until(lambda: _said(worker, "worker ready") is not None, "ready")
+        return worker
+
+    def restart_redis(self) -> None:
+        """Start Redis again on its data, after it was killed, or in good order if it runs."""
+        self._redis_server.restart()
+
+    def processes(self) -> list[Process]:
+        """Return all that should be running now."""
+        return [self.api, *self.workers, *([self._redis.process] if self._redis else [])]
+
+    def kill(self, name: str) -> None:
+        """End one process at once (SIGKILL): "redis", "api", "worker-1" and so on."""
+        process = self._process(name)
+        process.kill()
+        process.wait()
+
+    def logs(self, name: str) -> str:
+        """Return all that the process of this name has printed."""
+        return self._process(name).log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        """Stop everything, Redis last; what does not stop in good order is killed."""
+        processes = [*([self._api] if self._api else []), *self.workers, *self._ended]
+        for process in processes:
+            process.ask_to_stop()
+        for process in processes:
+            process.stop(patience=_DRAIN)
+        if self._redis:
+            self._redis.stop()
+
+    @property
+    def _redis_server(self) -> RedisServer:
+        if self._redis is None:
+            raise StackError("this stack uses an outside Redis")
+        return self._redis
+
+    def _process(self, name: str) -> Process:
+        return next(process for process in self.processes() if process.name == name)
+
+    def _start(self, kind: str, name: str, settings: Mapping[str, str]) -> Process:
+        return Process(
+            name,
+            shlex.split(_procfile()[kind]),
+            log=self.data / f"{name}.log",
+            environment=environment({**self._settings, **settings}),
+        )
+
+
+def _procfile() -> dict[str, str]:
+    lines = (ROOT / "deploy/Procfile").read_text().splitlines()
+    return dict(line.split(": ", 1) for line in lines if line)
+
+
+def _said(process: Process, event: str) -> dict[str, object] | None:
+    """Return the first log line of this event that the process has written."""
+    for line in process.printed().splitlines():
+        if f'"{event}"' in line:
+            fields: dict[str, object] = json.loads(line)
+            if fields.get("event") == event:
+                return fields
+    return None
+
+
+def _is_ready(url: str) -> bool:
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
