@@ -1,0 +1,1 @@
+"""Tests; a package so that no folder of tests can hide the packages that they test."""

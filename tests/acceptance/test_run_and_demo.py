@@ -1,0 +1,210 @@
+"""What a newcomer types works: `make run`, `make demo`, and `volant transcribe` against what runs."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from deploy.processes import ROOT, Process, environment, temporary_directory
+from deploy.stack import Stack
+
+SPEECH = ROOT / "tests/audio/goforward.wav"
+
+
+def run_volant(*arguments: str, url: str = "", apikey: str = "") -> subprocess.CompletedProcess[str]:
+    given = {"url": url, "apikey": apikey}
+    return subprocess.run(
+        ["volant", *arguments],  # noqa: S607 - the PATH is ours
+        env=environment({name: value for name, value in given.items() if value}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(data: Path, log: Path, **variables: str) -> Iterator[Process]:
+    """Start what `make run` starts, on a directory of its own, and end it if the test has not."""
+    code = f"import sys; from pathlib import Path; from deploy.run import main; sys.exit(main(Path({str(data)!r})))"
+    process = Process("run", [sys.executable, "-c", code], log=log, environment=environment({}) | variables)
+    try:
+        yield process
+    finally:
+        process.stop(patience=30)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals, tmp_path: Path) -> None:
+    """`make run` writes address and key for scripts, serves, and at a signal stops all and takes the file away."""
+    with temporary_directory() as data, running(data, tmp_path / "run.log", PORT=str(free_port())) as process:
+        url, apikey = address_and_key(process, data)
+        run_env = data / "run.env"
+        assert run_env.stat().st_mode & 0o777 == 0o600
+        assert url in process.printed()
+        assert process.printed().count("  curl ") == 3
+        said = run_volant("transcribe", str(SPEECH), url=url, apikey=apikey)
+        assert said.stdout == "go forward ten meters\n", said.stderr
+
+        process.send_signal(ending)
+        assert process.wait(30) == 0
+        assert not run_env.exists()
+        assert processes_of(data) == []
+
+
+def test_run_finds_its_data_and_its_tenant_again(tmp_path: Path) -> None:
+    """What was stored survives a restart; the tenant is the same, the key of the run before is revoked."""
+    with temporary_directory() as data:
+        with running(data, tmp_path / "first.log", PORT=str(free_port())) as process:
+            url, first_key = address_and_key(process, data)
+            kept = run_volant("transcribe", str(SPEECH), "--keep", url=url, apikey=first_key)
+            assert kept.returncode == 0, kept.stderr
+        tenant = (data / "tenant").read_text()
+        with running(data, tmp_path / "second.log", PORT=str(free_port())) as process:
+            url, second_key = address_and_key(process, data)
+            assert (data / "tenant").read_text() == tenant
+            [job] = jobs_in(url, second_key)
+            assert job in kept.stderr
+            refused = run_volant("transcribe", str(SPEECH), url=url, apikey=first_key)
+            assert refused.returncode == 1
+            assert "the API key is not accepted" in refused.stderr
+
+
+def test_run_says_when_the_port_is_taken(tmp_path: Path) -> None:
+    """A port in use is a sentence that names the way out, and nothing is started."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        with running(tmp_path / "var", tmp_path / "run.log", PORT=port) as process:
+            assert process.wait(30) == 1
+            assert f"port {port} cannot be had" in process.printed()
+            assert not (tmp_path / "var").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("PORT", "http"), ("WORKERS", "0")])
+def test_run_says_what_is_wrong_with_a_number(name: str, value: str, tmp_path: Path) -> None:
+    """A number that is none, or too small, is a sentence."""
+    with running(tmp_path / "var", tmp_path / "run.log", **{name: value}) as process:
+        assert process.wait(30) == 1
+        assert f"{name}={value} will not do" in process.printed()
+
+
+def test_the_demo_keeps_its_promises() -> None:
+    """`make demo` shows the words, the expiry, ciphertext at rest, and that nothing is left; and exits 0."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.demo"],
+        cwd=ROOT,
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for expected in ("leisure to consider", "completed at", "expires in", "submission ", "result ", "404", "is left"):
+        assert expected in done.stdout
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
+def test_the_demo_can_be_interrupted(ending: signal.Signals, tmp_path: Path) -> None:
+    """A signal in the middle ends the demonstration with all that it has started."""
+    with temporary_directory() as temporary:
+        place = environment({}) | {"TMPDIR": str(temporary)}
+        demo = Process(
+            "demo", [sys.executable, "-u", "-m", "deploy.demo"], log=tmp_path / "demo.log", environment=place
+        )
+        demo.wait_until(lambda: "3. Start a worker" in demo.printed(), "starting a worker")
+        demo.send_signal(ending)
+        try:
+            assert demo.wait(50) == 130
+            assert processes_of(temporary) == []
+        finally:
+            demo.stop(patience=0)
+
+
+def test_transcribe_prints_the_words_and_deletes_the_job(stack: Stack) -> None:
+    """Standard output holds the transcript alone, and no job is left."""
+    apikey = stack.new_tenant()[1]
+    said = run_volant("transcribe", str(SPEECH), "--results-ttl", "1", url=stack.url, apikey=apikey)
+    assert (said.returncode, said.stdout) == (0, "go forward ten meters\n")
+    assert "completed" in said.stderr
+    assert jobs_in(stack.url, apikey) == []
+
+
+def test_transcribe_keeps_the_job_when_asked_to(stack: Stack, tmp_path: Path) -> None:
+    """With --keep the job stays and its id is told; word times are printed when asked for; the key can be a file's."""
+    apikey = stack.new_tenant()[1]
+    key_file = tmp_path / "key"
+    key_file.write_text(f"{apikey}\n")
+    asked = ["transcribe", str(SPEECH), "--keep", "--timestamps", "--apikey-file", str(key_file)]
+    said = run_volant(*asked, url=stack.url)
+    assert [line.split()[2] for line in said.stdout.splitlines()] == ["go", "forward", "ten", "meters"]
+    [job] = jobs_in(stack.url, apikey)
+    assert job in said.stderr
+
+
+def test_transcribe_says_what_went_wrong(stack: Stack, tmp_path: Path) -> None:
+    """No key is wrong use; refusals, failed jobs and an absent service are sentences with exit status 1."""
+    text = tmp_path / "text.wav"
+    text.write_text("this is no recording at all\n" * 20)
+    broken = tmp_path / "broken.flac"
+    broken.write_bytes(b"fLaC" + bytes(4096))
+    closed = f"http://127.0.0.1:{free_port()}"
+    for file, url, apikey, status, sentence in [
+        (SPEECH, stack.url, "", 2, "Give an API key"),
+        (SPEECH, "", stack.apikey, 2, "VOLANT_URL"),
+        (SPEECH, stack.url, "volant_nobody_nothing", 1, "the API key is not accepted"),
+        (SPEECH, closed, stack.apikey, 1, "cannot be reached"),
+        (text, stack.url, stack.apikey, 1, "refused (415)"),
+        (broken, stack.url, stack.apikey, 1, "could not be recognised"),
+    ]:
+        said = run_volant("transcribe", str(file), url=url, apikey=apikey)
+        assert said.returncode == status, said.stderr
+        assert sentence in said.stderr
+        assert "Traceback" not in said.stderr
+        assert said.stdout == ""
+
+
+def address_and_key(process: Process, data: Path) -> tuple[str, str]:
+    """Wait until Volant runs, and return what it tells scripts."""
+    process.wait_until(lambda: "Volant is running" in process.printed(), "running")
+    given = dict(line.split("=", 1) for line in (data / "run.env").read_text().splitlines())
+    return given["VOLANT_URL"], given["VOLANT_APIKEY"]
+
+
+def jobs_in(url: str, apikey: str) -> list[str]:
+    """Return the ids of a tenant's jobs, as the service lists them."""
+    credentials = base64.b64encode(f"apikey:{apikey}".encode()).decode()
+    with closing(HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
+        connection.request("GET", "/v1/recognitions", headers={"Authorization": f"Basic {credentials}"})
+        return [job["id"] for job in json.load(connection.getresponse())["recognitions"]]
+
+
+def processes_of(data: Path) -> list[str]:
+    """Return the command lines of all processes that were told of this directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != os.getpid():
+            try:
+                told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if os.fsencode(data) in told:
+                found.append((entry / "cmdline").read_text())
+    return found

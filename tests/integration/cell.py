@@ -1,0 +1,163 @@
+"""A cell with everything that keeps jobs, on a real Redis and a real directory, in the test's own process."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+from redis.asyncio import Redis
+
+from retention import keyspace
+from retention.audio import AudioDirectory
+from retention.caretaking import Caretaker
+from retention.holding import JobHolding
+from retention.job import Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
+from retention.keyring import Keyring
+from retention.leases import Leases
+from retention.queue import JobQueue
+from retention.readiness import Readiness
+from retention.seal import Context, Key, Kind, seal
+from retention.service import JobService
+from retention.store import JobStore
+from retention.tenants import Tenants
+
+HOUR = timedelta(hours=1)
+WEEK = timedelta(days=7)
+RESCUE_AFTER = timedelta(seconds=30)
+SUBMISSION = Submission(media=Media(type="audio/wav", rate=16000), model="en-US_Multimedia")
+AUDIO = b"RIFF of a whispered secret"
+RESULTS = b'{"results":[],"result_index":0}'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The parts of a cell, and one tenant in it."""
+
+    redis: Redis
+    directory: Path
+    store: JobStore
+    queue: JobQueue
+    audio: AudioDirectory
+    keyring: Keyring
+    tenants: Tenants
+    jobs: JobService
+    holding: JobHolding
+    caretaker: Caretaker
+    tenant: TenantId
+
+    async def submit(self, *, results_ttl: timedelta = HOUR, customer: str | None = None) -> Waiting:
+        return await self.jobs.submit(
+            self.tenant, SUBMISSION, spoken(AUDIO), results_ttl=results_ttl, customer=customer
+        )
+
+    async def accepted(self, **changes: timedelta) -> Waiting:
+        """Write the record of a new job: no audio, no key, not queued."""
+        job = await self.begun(**changes)
+        await self.store.write(job, now=job.created)
+        return job
+
+    async def deliverable(self, *, ago: timedelta = timedelta(0)) -> Waiting:
+        """Write a new job that a worker can take, accepted so long ago: no audio, not queued."""
+        job = await self.begun(ago=ago)
+        key = Key.random()
+        context = Context(kind=Kind.SUBMISSION, tenant=self.tenant, job=job.id)
+        submission = seal(key, msgspec.json.encode(SUBMISSION), context)
+        wrapped = self.keyring.wrap(key, self.tenant, job.id)
+        await self.store.write(job, now=job.created, sealed={"key": wrapped, "submission": submission})
+        return job
+
+    async def begun(self, *, results_ttl: timedelta = HOUR, ago: timedelta = timedelta(0)) -> Waiting:
+        """Return the record of a new job, unwritten; accepted so long ago."""
+        now = await self.store.now() - ago
+        return accept(new_job_id(), self.tenant, now=now, results_ttl=results_ttl, patience=WEEK)
+
+    async def stored(self, job: Job) -> Job | None:
+        found = await self.store.read(job.tenant, job.id)
+        return found.job if found else None
+
+    async def fields(self, job: Job) -> set[bytes]:
+        return set(await self.redis.hkeys(keyspace.job(job.tenant, job.id)))
+
+    async def expires(self, job: Job) -> datetime:
+        """Return when the key of the job expires, by what Redis says."""
+        now = milliseconds(await self.store.now())
+        left = await self.redis.pttl(keyspace.job(job.tenant, job.id))
+        return datetime.fromtimestamp((now + left) / 1000, UTC)
+
+    async def due(self, job: Job) -> int | None:
+        """Return when somebody must look at the job, in unix milliseconds."""
+        score = await self.redis.zscore(keyspace.DUE, keyspace.due(job.tenant, job.id, job.customer))
+        return None if score is None else int(score)
+
+    async def queued(self) -> list[JobId]:
+        return [JobId(id_.decode()) for id_ in await self.redis.zrange(keyspace.QUEUE, 0, -1)]
+
+    async def naming(self, job: Job) -> list[str]:
+        """Return every place in Redis and in the audio store that still names the job."""
+        found = [key.decode() async for key in self.redis.scan_iter(f"*{job.id}*", count=1000)]
+        for key in [key async for key in self.redis.scan_iter(count=1000)]:
+            if await self.redis.type(key) == b"zset":
+                members = await self.redis.zrange(key, 0, -1)
+                found += [f"{key.decode()} names it" for member in members if job.id.encode() in member]
+        return found + [str(path) for path in self.recordings() if path.name == job.id]
+
+    def recordings(self) -> list[Path]:
+        return [path for path in self.directory.rglob("*") if path.is_file()]
+
+    def worker(self, *, lease: timedelta = timedelta(seconds=10)) -> Leases:
+        """Return the leases of another worker."""
+        return Leases(self.redis, lease=lease)
+
+    def holding_of(self, leases: Leases) -> JobHolding:
+        """Return what the worker with these leases may do with jobs."""
+        return JobHolding(store=self.store, audio=self.audio, keyring=self.keyring, leases=leases)
+
+
+class ByHand(Leases):
+    """The leases of workers to whom a test delivers by hand: whoever is asked has the job."""
+
+    async def owns(self, job: JobId) -> bool:
+        del job
+        return True
+
+
+async def open_cell(redis: Redis, directory: Path) -> Cell:
+    """Put a cell together, as `retention.bootstrap` does, and add a tenant."""
+    store = JobStore(redis, rescue_after=RESCUE_AFTER)
+    queue = JobQueue(redis, patience=WEEK)
+    audio = AudioDirectory(directory)
+    await audio.prepare()
+    keyring = await Keyring.open(redis, Key.random())
+    tenants = Tenants(redis)
+    return Cell(
+        redis=redis,
+        directory=directory,
+        store=store,
+        queue=queue,
+        audio=audio,
+        keyring=keyring,
+        tenants=tenants,
+        jobs=JobService(
+            store=store,
+            audio=audio,
+            keyring=keyring,
+            queue=queue,
+            tenants=tenants,
+            readiness=Readiness(redis),
+            patience=WEEK,
+        ),
+        holding=JobHolding(store=store, audio=audio, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
+        caretaker=Caretaker(store=store, audio=audio, queue=queue, orphan_after=timedelta(seconds=20)),
+        tenant=(await tenants.create("test", now=await store.now())).id,
+    )
+
+
+async def spoken(*pieces: bytes) -> AsyncIterator[bytes]:
+    """Give audio as an upload does."""
+    for piece in pieces:
+        yield piece
+
+
+def milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,77 @@
+"""What Redis holds of a cell, all of it, as of one moment."""
+
+from typing import Any
+
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from retention import keyspace
+from retention.job import JobId, TenantId
+
+_LOOK = """
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local jobs = {}
+local forever = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local before = now()
+  local left = redis.call('PTTL', key)
+  if left == -1 then
+    forever[#forever + 1] = key
+  end
+  if string.sub(key, 1, #ARGV[1]) == ARGV[1] then
+    jobs[#jobs + 1] = {key, before + left, now() + left, redis.call('HGETALL', key)}
+  end
+end
+return {
+  jobs,
+  forever,
+  redis.call('ZREVRANGE', KEYS[1], 0, -1),
+  redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'),
+  redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'),
+}
+"""
+
+
+class Found(Struct, kw_only=True):
+    """A job's hash, and the least and the greatest moment at which it expires by what PTTL said."""
+
+    fields: dict[str, bytes]
+    expires: tuple[int, int]
+
+
+class Contents(Struct, kw_only=True):
+    """Everything. Times are unix milliseconds."""
+
+    jobs: dict[JobId, Found]
+    forever: set[str]
+    listed: list[JobId]
+    due: dict[str, int]
+    queue: dict[JobId, float]
+
+
+async def contents(redis: Redis, tenant: TenantId) -> Contents:
+    """Look at everything at once."""
+    prefix = keyspace.job(tenant, JobId(""))
+    jobs, forever, listed, due, queue = await redis.eval(
+        _LOOK, 3, keyspace.jobs_of(tenant), keyspace.DUE, keyspace.QUEUE, prefix
+    )
+    return Contents(
+        jobs={
+            JobId(key.decode().removeprefix(prefix)): Found(
+                fields={name.decode(): value for name, value in _pairs(fields)}, expires=(least, greatest)
+            )
+            for key, least, greatest, fields in jobs
+        },
+        forever={key.decode() for key in forever},
+        listed=[JobId(id_.decode()) for id_ in listed],
+        due={member.decode(): int(score) for member, score in _pairs(due)},
+        queue={JobId(id_.decode()): float(score) for id_, score in _pairs(queue)},
+    )
+
+
+def _pairs(flat: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))

@@ -1,0 +1,200 @@
+"""The model check can fail: whoever breaks a rule on purpose is found out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from redis.asyncio import Redis
+
+from deploy.processes import RedisServer
+from retention import connection, holding, leases, queue, service, store
+from retention.errors import RetentionError
+from retention.holding import Held, JobHolding
+from retention.job import Completed, Failed, Processing, complete
+from retention.store import JobStore
+from tests.integration.history import History
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lua:
+    """A change to the text of a script."""
+
+    script: str
+    says: str
+    instead: str = ""
+
+
+SCRIPTS = {
+    "a write asks for no revision": Lua(script="write", says="if stored ~= n - 1 then", instead="if false then"),
+    "a lost reply is any write of the same revision": Lua(
+        script="write", says=" and redis.call('HGET', KEYS[1], 'record') == ARGV[2]"
+    ),
+    "a lost reply is not recognised": Lua(script="write", says="if stored == n and", instead="if false and"),
+    "a job is accepted for nobody": Lua(script="write", says="if n == 1 and", instead="if false and"),
+    "a job has no expiry": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[1], ARGV[6])"),
+    "a job lives a second longer": Lua(
+        script="write",
+        says="redis.call('PEXPIREAT', KEYS[1], ARGV[6])",
+        instead="redis.call('PEXPIREAT', KEYS[1], ARGV[6] + 1000)",
+    ),
+    "a list has no expiry": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[2], ARGV[6])"),
+    "a job is not looked at again": Lua(script="write", says="redis.call('ZADD', KEYS[3], ARGV[8], ARGV[7])"),
+    "a dropped field stays": Lua(script="write", says="redis.call('HDEL', KEYS[1], ARGV[i])"),
+    "a removal forgets the job": Lua(script="remove", says="redis.call('DEL', KEYS[1])"),
+    "a removal forgets the list": Lua(script="remove", says="redis.call('ZREM', KEYS[2], ARGV[2])"),
+    "a removal forgets what is due": Lua(script="remove", says="redis.call('ZREM', KEYS[3], ARGV[3])"),
+    "a removal asks for no revision": Lua(script="remove", says="if ARGV[1] ~= '' and", instead="if false and"),
+    "a claim gives out ghosts": Lua(
+        script="claim", says="if redis.call('EXISTS', 'arq:job:' .. id) == 0 then", instead="if false then"
+    ),
+    "a claim forgets lapsed leases": Lua(script="claim", says="take('1000000000000', now)"),
+    "a lease does not move the job": Lua(
+        script="claim",
+        says="redis.call('ZADD', KEYS[1], now + ARGV[2], id)",
+        instead="redis.call('ZADD', KEYS[1], 5, id)",
+    ),
+    "anybody ends a lease": Lua(script="settle", says="if owner and owner ~= ARGV[1] then", instead="if false then"),
+    "anybody renews a lease": Lua(script="renew", says="local ours = owner == ARGV[1]", instead="local ours = owner"),
+}
+
+
+def a_held_job_is_deleted(patch: pytest.MonkeyPatch) -> None:
+    class Never:
+        pass
+
+    patch.setattr(service, "Processing", Never)
+
+
+def a_finished_job_keeps_its_submission(patch: pytest.MonkeyPatch) -> None:
+    write = JobStore.write
+
+    async def forgetful(self: JobStore, job: Any, *, now: datetime, sealed: dict[Any, bytes] | None = None) -> None:
+        await write(self, job, now=now, sealed={field: value for field, value in (sealed or {}).items() if value})
+
+    patch.setattr(JobStore, "write", forgetful)
+
+
+def a_late_worker_finishes_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    finish = JobHolding.finish
+
+    async def unfenced(self: JobHolding, held: Held, results: bytes) -> Completed:
+        stored = await self._store.read(held.job.tenant, held.job.id)
+        revision = stored.job.revision if stored else 0
+        late = msgspec.structs.replace(held.job, revision=revision)
+        return await finish(self, Held(job=late, submission=held.submission, key=held.key), results)
+
+    patch.setattr(JobHolding, "finish", unfenced)
+
+
+def attempts_have_no_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(holding, "ATTEMPTS", 1000)
+
+
+def a_stop_counts_as_an_attempt(patch: pytest.MonkeyPatch) -> None:
+    def counted(job: Processing) -> Processing:
+        return msgspec.structs.replace(job, revision=job.revision + 1, holder="")
+
+    patch.setattr(holding, "hand_back", counted)
+
+
+def a_result_is_kept_from_the_claim_on(patch: pytest.MonkeyPatch) -> None:
+    def early(job: Processing, *, now: datetime) -> Completed:
+        return msgspec.structs.replace(complete(job, now=now), expires=job.updated + job.results_ttl)
+
+    patch.setattr(holding, "complete", early)
+
+
+def a_final_job_keeps_its_audio(patch: pytest.MonkeyPatch) -> None:
+    async def kept(self: JobHolding, move: Any, sealed: dict[Any, bytes]) -> Completed | Failed:
+        ended: Completed | Failed = await self._write(move, sealed)
+        return ended
+
+    patch.setattr(JobHolding, "_end", kept)
+
+
+def a_deleted_job_stays_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    patch.setattr(queue.JobQueue, "discard", nothing)
+
+
+def an_old_job_never_fails(patch: pytest.MonkeyPatch) -> None:
+    async def not_due(_self: JobStore, _limit: int) -> list[Any]:
+        return []
+
+    patch.setattr(JobStore, "due", not_due)
+
+
+def the_list_is_oldest_first(patch: pytest.MonkeyPatch) -> None:
+    latest = JobStore.latest
+
+    async def reversed_(self: JobStore, tenant: Any) -> list[Any]:
+        return (await latest(self, tenant))[::-1]
+
+    patch.setattr(JobStore, "latest", reversed_)
+
+
+FUNCTIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
+    a_held_job_is_deleted,
+    a_finished_job_keeps_its_submission,
+    a_late_worker_finishes_all_the_same,
+    attempts_have_no_end,
+    a_stop_counts_as_an_attempt,
+    a_result_is_kept_from_the_claim_on,
+    a_final_job_keeps_its_audio,
+    a_deleted_job_stays_in_the_queue,
+    an_old_job_never_fails,
+    the_list_is_oldest_first,
+]
+
+
+def the_model_check_fails(server: RedisServer) -> None:
+    History.url = server.url
+    with pytest.raises((AssertionError, RetentionError)):
+        run_state_machine_as_test(
+            History,
+            settings=settings(
+                max_examples=200,
+                stateful_step_count=40,
+                deadline=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                report_multiple_bugs=False,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+            ),
+        )
+
+
+@pytest.mark.parametrize("breakage", SCRIPTS)
+def test_a_broken_script_is_found_out(
+    breakage: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line of one script is wrong, and some history shows it."""
+    change = SCRIPTS[breakage]
+
+    def broken(redis: Redis, name: str) -> Any:
+        script = connection.script(redis, name)
+        if name != change.script:
+            return script
+        assert change.says in script.script
+        return redis.register_script(script.script.replace(change.says, change.instead))
+
+    for module in (store, queue, leases):
+        monkeypatch.setattr(module, "script", broken)
+    the_model_check_fails(redis_server)
+
+
+@pytest.mark.parametrize("breakage", FUNCTIONS, ids=lambda breakage: breakage.__name__)
+def test_a_broken_rule_is_found_out(
+    breakage: Callable[[pytest.MonkeyPatch], None], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rule in the service is wrong, and some history shows it."""
+    breakage(monkeypatch)
+    the_model_check_fails(redis_server)

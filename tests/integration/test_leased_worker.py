@@ -1,0 +1,208 @@
+"""The leased worker on a real Redis: it runs what it leases, and survives what Redis does."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq.worker import func
+from redis.asyncio import Redis
+
+from deploy.processes import RedisServer, temporary_directory
+from retention import keyspace
+from retention.job import Completed, JobId, Processing, TenantId
+from retention.leases import Leases
+from retention.queue import RECOGNIZE
+from retention.readiness import Readiness
+from tests.integration.cell import RESULTS, Cell, open_cell
+from tests.stack import wait_until
+from worker.leases import LeasedWorker
+
+LEASE = timedelta(seconds=3)
+
+
+class Work:
+    """A workers' function that ends a job when the test says so, and counts."""
+
+    def __init__(self, cell: Cell, *, go: bool = True) -> None:
+        self.cell = cell
+        self.go = asyncio.Event()
+        if go:
+            self.go.set()
+        self.at_once = 0
+        self.most_at_once = 0
+        self.begun: list[JobId] = []
+
+    async def __call__(self, ctx: dict[str, Any], tenant: TenantId, id_: JobId) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            async with self.cell.holding.hold(tenant, id_) as held:
+                if held is not None:
+                    self.begun.append(id_)
+                    ctx["worker"].hold(held.job)
+                    await self.go.wait()
+                    await self.cell.holding.finish(held, RESULTS)
+        finally:
+            self.at_once -= 1
+
+    def has_begun(self, count: int) -> Callable[[], Any]:
+        async def enough() -> bool:
+            return len(self.begun) >= count
+
+        return enough
+
+
+@asynccontextmanager
+async def working(work: Work, *, jobs_at_once: int = 2, drain: float = 0.1) -> AsyncIterator[LeasedWorker]:
+    """Run a worker for as long as the block lasts, and stop it in good order."""
+    redis = work.cell.redis
+    worker = LeasedWorker(
+        [func(work.__call__, name=RECOGNIZE)],
+        leases=Leases(redis, lease=LEASE),
+        readiness=Readiness(redis),
+        redis=redis,
+        jobs_at_once=jobs_at_once,
+        lease=LEASE,
+        drain=timedelta(seconds=drain),
+    )
+    worker.ctx["worker"] = worker
+    running = asyncio.create_task(worker.main())
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        await running
+
+
+def all_completed(cell: Cell, *ids: JobId) -> Callable[[], Any]:
+    async def completed() -> bool:
+        found = [await cell.store.read(cell.tenant, id_) for id_ in ids]
+        return all(stored is not None and isinstance(stored.job, Completed) for stored in found)
+
+    return completed
+
+
+def queue_is_empty(cell: Cell) -> Callable[[], Any]:
+    async def empty() -> bool:
+        return await cell.queued() == []
+
+    return empty
+
+
+async def test_jobs_are_run_in_order_and_leave_the_queue(cell: Cell) -> None:
+    """Every job is run once, and arq leaves nothing of it behind."""
+    jobs = [await cell.submit() for _ in range(5)]
+    work = Work(cell)
+    async with working(work, jobs_at_once=1):
+        await wait_until(all_completed(cell, *(job.id for job in jobs)))
+        await wait_until(queue_is_empty(cell))
+    assert work.begun == [job.id for job in jobs]
+    assert [key async for key in cell.redis.scan_iter("arq:*")] == []
+
+
+async def test_no_more_jobs_run_at_once_than_allowed(cell: Cell) -> None:
+    """A worker leases what it can work on, and leaves the rest to others."""
+    jobs = [await cell.submit() for _ in range(6)]
+    work = Work(cell, go=False)
+    async with working(work, jobs_at_once=3):
+        await wait_until(work.has_begun(3))
+        assert len([key async for key in cell.redis.scan_iter("arq:in-progress:*")]) == 3
+        work.go.set()
+        await wait_until(all_completed(cell, *(job.id for job in jobs)))
+    assert work.most_at_once == 3
+
+
+async def test_an_idle_worker_is_woken(cell: Cell) -> None:
+    """A job that comes to an idle worker is begun without waiting for a poll."""
+    work = Work(cell)
+    async with working(work):
+        job = await cell.submit()
+        await wait_until(all_completed(cell, job.id), within=5)
+
+
+async def test_a_stop_hands_back_what_cannot_be_finished(cell: Cell) -> None:
+    """Uncounted, at once, and before all that wait; another worker finishes it."""
+    first, second = await cell.submit(), await cell.submit()
+    work = Work(cell, go=False)
+    async with working(work, jobs_at_once=1):
+        await wait_until(work.has_begun(1))
+    found = await cell.stored(first)
+    assert isinstance(found, Processing)
+    assert (found.attempts, found.holder) == (0, "")
+    assert await cell.worker().claim(1, lapsed=True) == [first.id]
+    assert await cell.stored(second) == second
+
+
+async def test_a_stop_lets_finish_what_can_be_finished(cell: Cell) -> None:
+    """Within the drain a job ends as usual."""
+    job = await cell.submit()
+    work = Work(cell, go=False)
+    async with working(work, drain=30) as worker:
+        await wait_until(work.has_begun(1))
+        worker.stop()
+        work.go.set()
+    assert isinstance(await cell.stored(job), Completed)
+
+
+async def test_an_erased_job_is_stopped(cell: Cell) -> None:
+    """Its lease is lost with the next renewal, and the worker takes other work."""
+    job = await cell.submit()
+    work = Work(cell, go=False)
+    async with working(work, jobs_at_once=1):
+        await wait_until(work.has_begun(1))
+        await cell.store.erase(cell.tenant, job.id, job.customer)
+        await cell.queue.discard(job.id)
+        await wait_until(_nothing_runs(work))
+        work.go.set()
+        other = await cell.submit()
+        await wait_until(all_completed(cell, other.id))
+    assert await cell.stored(job) is None
+
+
+def _nothing_runs(work: Work) -> Callable[[], Any]:
+    async def nothing() -> bool:
+        return work.at_once == 0
+
+    return nothing
+
+
+async def test_a_worker_survives_broken_connections(cell: Cell) -> None:
+    """Whatever it was doing, it goes on, and no attempt is lost."""
+    jobs = [await cell.submit() for _ in range(3)]
+    work = Work(cell, go=False)
+    async with working(work, jobs_at_once=5):
+        await wait_until(work.has_begun(3))
+        await cell.redis.execute_command("CLIENT", "KILL", "TYPE", "normal")
+        work.go.set()
+        await wait_until(all_completed(cell, *(job.id for job in jobs)))
+
+
+@pytest.fixture
+def own_server() -> Any:
+    """Give a Redis of the test's own, to be stopped."""
+    with temporary_directory() as directory:
+        server = RedisServer(directory)
+        yield server
+        server.stop()
+
+
+async def test_a_worker_survives_a_restart_of_redis(own_server: RedisServer, tmp_path: Path) -> None:
+    """What it works on meanwhile is its own still, and is finished at its first attempt; idle, it waits."""
+    async with Redis.from_url(own_server.url) as redis:
+        cell = await open_cell(redis, tmp_path / "audio")
+        held, waiting = await cell.submit(), await cell.submit()
+        work = Work(cell, go=False)
+        async with working(work, jobs_at_once=5):
+            await wait_until(work.has_begun(2))
+            await asyncio.to_thread(own_server.restart)
+            work.go.set()
+            await wait_until(all_completed(cell, held.id, waiting.id))
+        assert sorted(work.begun) == sorted([held.id, waiting.id])
+        found = await cell.stored(held)
+        assert found is not None
+        assert found.revision == 3
+        assert await redis.keys(keyspace.IN_PROGRESS_PREFIX + "*") == []

@@ -1,0 +1,1 @@
+"""Load: many users of several tenants, with bounds that it must keep."""

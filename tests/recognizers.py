@@ -1,0 +1,65 @@
+"""An engine that does what the audio tells it, and the audio that tells it.
+
+It stands in for a real one where a test needs a job that lasts as long as it says, without the work.
+Nothing but the samples reaches an engine, so they carry the script: how loud the noise is, is how long
+recognising it takes.
+"""
+
+import ctypes
+import io
+import random
+import time
+import wave
+from array import array
+from typing import ClassVar
+
+from worker.recognizers import Utterance, Word
+
+QUICK = {
+    "recognizer": "tests.recognizers:Scripted",
+    "children": "1",
+    "jobs_at_once": "1",
+    "sweep_every": "1",
+    "rescue_after": "2",
+    "orphan_after": "20",
+}
+"""Settings of a stack with this engine that works on one job at a time and repairs soon."""
+
+AT_WORK = b"at-work"
+"""What a child is called in the process table while it recognises."""
+
+_PR_SET_NAME = 15
+
+_HEARD = 5000
+"""Noise of this amplitude passes for speech, and takes no time. Each further step is a hundredth of a second."""
+
+
+class Scripted:
+    """Sleeps through its segment, then returns one word."""
+
+    models: ClassVar[tuple[str, ...]] = ("en-US_BroadbandModel",)
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+
+    def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+        """See `worker.recognizers.Recognizer`."""
+        del alternatives
+        self._libc.prctl(_PR_SET_NAME, AT_WORK, 0, 0, 0)
+        time.sleep(max(0, max(map(abs, array("h", pcm))) - _HEARD) / 100)
+        self._libc.prctl(_PR_SET_NAME, b"idle", 0, 0, 0)
+        return Utterance(words=(Word(text="done", start=0.0, end=0.5, confidence=1.0),), confidence=1.0)
+
+
+def recording(takes: float, *, lasts: float = 0.6) -> bytes:
+    """Return a WAV file of noise, of which `Scripted` takes so many seconds (0 to 270) for every segment.
+
+    A segment is everything, up to 20 seconds of audio; `lasts` is in seconds.
+    """
+    loud = _HEARD + round(takes * 100)
+    samples = array("h", random.choices((loud, -loud), k=round(16000 * lasts)))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as audio:
+        audio.setparams((1, 2, 16000, 0, "NONE", ""))
+        audio.writeframes(samples.tobytes())
+    return file.getvalue()

@@ -1,0 +1,193 @@
+"""What keeps jobs, in memory: the same shape as the real one, for tests of the front alone."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from api.app import create_app
+from api.listener import listening
+from retention.bootstrap import Retention
+from retention.errors import JobProcessing, NotFound, RetentionError
+from retention.job import Job, JobId, Processing, Submission, TenantId, Waiting, accept, new_job_id
+from retention.settings import Settings
+
+ALICE = TenantId("alice")
+KEY = "volant_alice_secret"
+NOW = datetime(2026, 8, 17, 19, 15, 17, 926000, tzinfo=UTC)
+WAV = b"RIFF\xff\xff\xff\xffWAVE" + bytes(range(200))
+
+
+@dataclass
+class Accepted:
+    """One call of submit."""
+
+    submission: Submission
+    audio: bytes
+    results_ttl: timedelta
+    customer: str | None
+
+
+@dataclass
+class FakeJobs:
+    """Keeps jobs in a dict. `trouble` is raised by every method, while it is set."""
+
+    kept: dict[tuple[TenantId, JobId], tuple[Job, bytes | None]] = field(default_factory=dict)
+    accepted: list[Accepted] = field(default_factory=list)
+    under_way: int = 0
+    broken_off: list[str] = field(default_factory=list)
+    trouble: Exception | None = None
+
+    def keep(self, job: Job, results: bytes | None = None) -> Job:
+        """Have a job."""
+        self.kept[job.tenant, job.id] = (job, results)
+        return job
+
+    async def submit(
+        self,
+        tenant: TenantId,
+        submission: Submission,
+        audio: AsyncIterable[bytes],
+        *,
+        results_ttl: timedelta,
+        customer: str | None = None,
+    ) -> Waiting:
+        """Take the audio in; whatever it raises is noted and passed on."""
+        await self.check()
+        self.under_way += 1
+        try:
+            content = b"".join([piece async for piece in audio])
+        except BaseException as error:
+            self.broken_off.append(type(error).__name__)
+            raise
+        finally:
+            self.under_way -= 1
+        self.accepted.append(Accepted(submission, content, results_ttl, customer))
+        job = accept(new_job_id(), tenant, now=NOW, results_ttl=results_ttl, patience=timedelta(days=7))
+        self.keep(job)
+        return job
+
+    async def look_up(self, tenant: TenantId, job: JobId) -> tuple[Job, bytes | None]:
+        """Return what is kept."""
+        await self.check()
+        if (tenant, job) not in self.kept:
+            raise NotFound(job)
+        return self.kept[tenant, job]
+
+    async def latest(self, tenant: TenantId) -> list[Job]:
+        """Return the tenant's jobs, the last kept first."""
+        await self.check()
+        return [job for (owner, _), (job, _) in reversed(self.kept.items()) if owner == tenant]
+
+    async def delete(self, tenant: TenantId, job: JobId) -> None:
+        """Forget a job that nobody works on."""
+        if isinstance((await self.look_up(tenant, job))[0], Processing):
+            raise JobProcessing(job)
+        del self.kept[tenant, job]
+
+    async def check(self) -> None:
+        """Raise the trouble."""
+        if self.trouble is not None:
+            raise self.trouble
+
+
+class FakeTenants:
+    """Knows one key."""
+
+    trouble: RetentionError | None = None
+
+    async def authenticate(self, presented: str) -> TenantId | None:
+        """Compare with the one key."""
+        if self.trouble is not None:
+            raise self.trouble
+        return ALICE if presented == KEY else None
+
+
+@dataclass
+class Answer:
+    """What the API said."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close a bare connection, whatever state it is in."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+class Api:
+    """A listening API over fakes, and one client of it that has the key."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, jobs: FakeJobs, tenants: FakeTenants) -> None:
+        self.url = url
+        self.jobs = jobs
+        self.tenants = tenants
+        self._session = session
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        data: Any = None,
+        *,
+        auth: tuple[str, str] | None = ("apikey", KEY),
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request and return the answer, its JSON body decoded."""
+        async with self._session.request(
+            method,
+            self.url + path,
+            data=data,
+            headers={**(headers or {}), **({"Authorization": aiohttp.encode_basic_auth(*auth)} if auth else {})},
+            skip_auto_headers=["Content-Type"],
+        ) as response:
+            text = await response.text()
+            return Answer(response.status, dict(response.headers), json.loads(text) if text else None)
+
+    async def submit(self, query: str = "", data: Any = WAV, **headers: str) -> Answer:
+        """Submit audio; `Content_Type="audio/wav"` becomes a header."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.ask("POST", f"/v1/recognitions{query}", data, headers=named)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a bare connection."""
+        parts = urlsplit(self.url)
+        return await asyncio.open_connection(parts.hostname, parts.port)
+
+    async def talk(self, *pieces: bytes) -> bytes:
+        """Send bytes over a bare connection and return all that comes back until it is closed."""
+        reader, writer = await self.connect()
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+        answer = await reader.read()
+        await hang_up(writer)
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> AsyncIterator[Api]:
+    """Serve the real application over fakes on a free port."""
+    jobs, tenants = FakeJobs(), FakeTenants()
+
+    @dataclass(frozen=True)
+    class Fake:
+        jobs: FakeJobs
+        tenants: FakeTenants
+
+    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tenants)))
+    async with (
+        listening(app, host="127.0.0.1", port=0, grace=grace) as url,
+        aiohttp.ClientSession() as session,
+    ):
+        yield Api(url, session, jobs, tenants)

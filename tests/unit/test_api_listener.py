@@ -1,0 +1,204 @@
+"""Connections: what is no HTTP, what is too slow, and how the front stops."""
+
+import asyncio
+import json
+from datetime import timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from api import listener
+from tests.stack import wait_until
+from tests.unit.fake_retention import WAV, Api, hang_up, serving
+
+UPLOAD = (
+    b"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+    b"Authorization: Basic YXBpa2V5OnZvbGFudF9hbGljZV9zZWNyZXQ=\r\n\r\n" + WAV
+)
+
+
+async def under_way(api: Api) -> bool:
+    """Tell whether an upload is being taken in."""
+    return api.jobs.under_way == 1
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"secret nonsense\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03secret",
+        b"GET /secret\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nsecret header\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nsecret : 1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"secret" * 10_000 + b"\r\n\r\n",
+        b"GET /" + b"secret" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: secret\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nsecret",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET http://[secret/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_gets_the_contracts_error(sent: bytes) -> None:
+    """The answer is JSON, has the headers of every answer, and quotes nothing."""
+    async with serving() as api:
+        answer = await api.talk(sent)
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b" 400 Bad Request\r\n" in head
+        assert b"\r\nX-Global-Transaction-ID: " in head
+        assert b"aiohttp" not in head
+        assert json.loads(body) == {
+            "code": 400,
+            "code_description": "Bad Request",
+            "error": "The request is not valid HTTP.",
+        }
+
+
+@pytest.mark.parametrize("target", [b"OPTIONS *", b"CONNECT example.org:443"])
+async def test_a_target_that_is_no_path_is_404(target: bytes) -> None:
+    """It is nothing that we have, and no error of ours."""
+    async with serving() as api:
+        with capture_logs() as lines:
+            answer = await api.talk(target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b" 404 Not Found\r\n" in answer
+        assert [(line["log_level"], line["status"]) for line in lines] == [("info", 404)]
+
+
+async def test_a_refusal_before_the_body_was_invited_ends_the_connection() -> None:
+    """Whether the body still comes is the client's choice, so what follows could not be told from it."""
+    head = b"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n"
+    async with serving() as api:
+        reader, writer = await api.connect()
+        writer.write(head)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert b" 401 Unauthorized\r\n" in answer
+        assert b"\r\nConnection: close\r\n" in answer
+        await hang_up(writer)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/v1/recognitions", "GET, POST"), ("/v1/recognitions/x", "DELETE, GET"), ("/health/live", "GET, HEAD")],
+)
+async def test_other_methods_are_405(method: str, path: str, allowed: str) -> None:
+    """The answer names the methods that the path takes."""
+    async with serving() as api:
+        answer = await api.ask(method, path, auth=None)
+        assert (answer.status, answer.headers["Allow"]) == (405, allowed)
+        assert answer.body["code_description"] == "Method Not Allowed"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/recognitionsx", "/v2/recognitions", "/a%0ab", "/instances//v1"])
+async def test_other_paths_are_404(path: str) -> None:
+    """In JSON, and without asking for credentials."""
+    async with serving() as api:
+        answer = await api.talk(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 404 ")
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == 404
+
+
+async def test_a_strange_expectation_is_no_matter() -> None:
+    """It may be ignored (RFC 9110 §10.1.1), and is."""
+    async with serving() as api:
+        for path, status in (("/v1/recognitions", 200), ("/nothing", 404)):
+            assert (await api.ask("GET", path, headers={"Expect": "miracles"})).status == status
+
+
+@pytest.mark.parametrize("sent", [b"GET /v1", b"GET /v1/recognitions HTTP/1.1\r\nHost: x\r\n"])
+async def test_a_head_that_does_not_end_is_cut_off(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that began a request and does not go on is closed, also when bytes trickle."""
+    monkeypatch.setattr(listener, "HEAD_WITHIN", timedelta(milliseconds=300))
+    async with serving() as api:
+        reader, writer = await api.connect()
+        writer.write(sent)
+
+        async def closed() -> bool:
+            writer.write(b"X")
+            return reader.at_eof()
+
+        waiting = asyncio.create_task(reader.read())
+        await wait_until(closed, within=5)
+        await asyncio.wait([waiting])
+        assert waiting.exception() is not None or waiting.result() == b""
+        await hang_up(writer)
+
+
+async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never sends anything is not waited for any longer than one between two requests."""
+    monkeypatch.setattr(listener, "IDLE_FOR", timedelta(milliseconds=200))
+    async with serving() as api:
+        assert await asyncio.wait_for(api.talk(), 5) == b""
+
+
+async def test_a_slow_but_whole_head_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit concerns the head only: afterwards the connection lives on."""
+    monkeypatch.setattr(listener, "HEAD_WITHIN", timedelta(milliseconds=300))
+    async with serving(upload_stall=timedelta(seconds=1)) as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD[:30])
+        writer.write(UPLOAD[30:])
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 408 ")
+        await hang_up(writer)
+
+
+async def test_stopping_lets_an_upload_finish() -> None:
+    """A body that arrives in time is still made into a job."""
+    async with serving() as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD)
+        await wait_until(lambda: under_way(api))
+        finishing = asyncio.create_task(reader.read())
+        asyncio.get_running_loop().call_later(0.2, writer.write, bytes(100_000 - len(WAV)))
+    assert (await finishing).startswith(b"HTTP/1.1 201 ")
+    assert len(api.jobs.accepted) == 1
+    await hang_up(writer)
+
+
+async def test_stopping_cuts_what_does_not_finish_and_leaves_nothing() -> None:
+    """When the grace is over the client is told to come back, and no job is made."""
+    async with serving(grace=timedelta(milliseconds=200)) as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD)
+        await wait_until(lambda: under_way(api))
+    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+    assert (api.jobs.broken_off, api.jobs.accepted) == (["Problem"], [])
+    await hang_up(writer)
+
+
+async def test_stopping_does_not_wait_for_the_rest_of_a_refused_body() -> None:
+    """What is only thrown away holds nobody up; nor do idle connections."""
+    async with serving(grace=timedelta(seconds=50)) as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD.replace(b"Basic", b"Basil"))
+        assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+        _, idle = await api.connect()
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 5
+    await hang_up(writer)
+    await hang_up(idle)
+
+
+async def test_a_refused_body_is_taken_in_and_thrown_away() -> None:
+    """A client that goes on sending is not cut off, and the connection serves the next request."""
+    async with serving() as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD.replace(b"Basic", b"Basil"))
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")
+        writer.write(bytes(100_000 - len(WAV)) + b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        await hang_up(writer)
+
+
+async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left() -> None:
+    """Its connection is let go of at once."""
+    async with serving() as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD.replace(b"Basic", b"Basil"))
+        await reader.readuntil(b"}")
+        await hang_up(writer)
+
+        async def nobody_served() -> bool:
+            return not any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks())
+
+        await wait_until(nobody_served, within=5)

@@ -1,0 +1,241 @@
+"""The query of a submission: what is honoured, warned about, refused, and unknown."""
+
+from datetime import timedelta
+
+import pytest
+from yarl import URL
+
+from api.parameters import Wishes, read
+from api.problems import Problem
+from retention.settings import Settings
+
+MODEL = "en-US_BroadbandModel"
+
+
+def asked(query: str, settings: Settings | None = None) -> Wishes:
+    """Read a query as it comes over the wire."""
+    return read(URL(f"/?{query}", encoded=True).query, settings or Settings())
+
+
+def refusal(query: str) -> tuple[int, str]:
+    """Return the status and the sentence with which a query is refused."""
+    with pytest.raises(Problem) as caught:
+        asked(query)
+    return caught.value.refusal.status, caught.value.refusal.sentence
+
+
+def test_an_empty_query_means_the_defaults() -> None:
+    """The model of the contract, one alternative, no extras, a week."""
+    assert asked("") == Wishes(
+        model=MODEL,
+        timestamps=False,
+        word_confidence=False,
+        max_alternatives=1,
+        results_ttl=timedelta(days=7),
+        warnings=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("TRUE", True), ("1", True), ("false", False), ("False", False), ("0", False)]
+)
+def test_booleans_are_taken_leniently(text: str, value: bool) -> None:  # noqa: FBT001 - it is the value under test
+    """Any case, and digits."""
+    assert asked(f"timestamps={text}").timestamps is value
+
+
+def test_of_a_repeated_parameter_the_first_counts() -> None:
+    """Later ones are as if they were not there."""
+    assert asked("timestamps=true&timestamps=false&timestamps=rubbish").timestamps is True
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 1), ("1", 1), ("5", 5), ("100", 100), ("9" * 300, 100)])
+def test_max_alternatives_is_between_one_and_what_is_looked_for(text: str, value: int) -> None:
+    """Zero means one (spec 1.3), and fewer than asked for are legal (spec 4.4)."""
+    assert asked(f"max_alternatives={text}").max_alternatives == value
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "timestamps=yes",
+        "timestamps=",
+        "word_confidence=2",
+        "max_alternatives=-1",
+        "max_alternatives=two",
+        "max_alternatives=1.5",
+        "max_alternatives=1e3",
+        "results_ttl=0",
+        "results_ttl=-1",
+        "results_ttl=soon",
+        "results_ttl=1.5",
+        "results_ttl=",
+        "results_ttl=%D9%A1",
+        "inactivity_timeout=-2",
+        "inactivity_timeout=x",
+        "keywords_threshold=1.1",
+        "keywords_threshold=-0.1",
+        "keywords_threshold=nan",
+        "keywords_threshold=1_0",
+        "word_alternatives_threshold=-1",
+        "end_of_phrase_silence_time=120.1",
+        "processing_metrics_interval=0.05",
+        "processing_metrics_interval=1e999",
+        "speech_detector_sensitivity=2",
+        "speech_event_sensitivity=2",
+        "background_audio_suppression=inf",
+        "character_insertion_bias=-1.5",
+        "customization_weight=2",
+        "sad_module=3",
+        "sad_module=1.5",
+        "smart_formatting=perhaps",
+        "smart_formatting_version=two",
+        "speaker_labels=perhaps",
+        "redaction=perhaps",
+        "profanity_filter=perhaps",
+        "keywords=" + ",".join("a" * 1001),
+        "keywords=" + "a" * 1025,
+    ],
+)
+def test_a_value_out_of_range_is_400_and_named(query: str) -> None:
+    """The sentence says which parameter is wrong."""
+    status, sentence = refusal(query)
+    assert status == 400
+    assert f"'{query.partition('=')[0]}'" in sentence
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "profanity_filter=false",
+        "smart_formatting=false",
+        "smart_formatting_version=1",
+        "speaker_labels=false",
+        "redaction=0",
+        "processing_metrics=false",
+        "processing_metrics_interval=1.0",
+        "audio_metrics=false",
+        "end_of_phrase_silence_time=0.8",
+        "end_of_phrase_silence_time=0",
+        "split_transcript_at_phrase_end=false",
+        "speech_detector_sensitivity=0.5",
+        "sad_module=1",
+        "background_audio_suppression=0.0",
+        "low_latency=false",
+        "character_insertion_bias=0",
+        "speech_begin_event=false",
+        "inactivity_timeout=-1",
+        "inactivity_timeout=30",
+        "keywords=",
+        "enrichments=",
+        "customization_id=",
+        "grammar_name=",
+    ],
+)
+def test_what_equals_the_default_needs_no_word(query: str) -> None:
+    """IBM's defaults, written out, are what happens anyway."""
+    assert asked(query).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "profanity_filter=true",
+        "smart_formatting=true",
+        "smart_formatting_version=2.0",
+        "processing_metrics=true",
+        "processing_metrics_interval=.5",
+        "audio_metrics=1",
+        "end_of_phrase_silence_time=1.2",
+        "split_transcript_at_phrase_end=true",
+        "speech_detector_sensitivity=0.0",
+        "speech_event_sensitivity=1",
+        "sad_module=2",
+        "background_audio_suppression=1.0",
+        "low_latency=true",
+        "character_insertion_bias=-0.5",
+        "speech_begin_event=true",
+        "keywords=colorado,tornado",
+        "keywords_threshold=0.5",
+        "word_alternatives_threshold=0",
+        "enrichments=punctuation",
+        "hints=date",
+        "customization_weight=0.3",
+        "base_model_version=en-US_BroadbandModel.v07-06082016.06202016",
+    ],
+)
+def test_what_only_makes_the_result_poorer_is_warned_about(query: str) -> None:
+    """The warning has IBM's shape."""
+    assert asked(query).warnings == (f"Unsupported arguments: {query.partition('=')[0]}.",)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "speaker_labels=true",
+        "redaction=true",
+        "customization_id=x",
+        "language_customization_id=x",
+        "acoustic_customization_id=x",
+        "grammar_name=x",
+    ],
+)
+def test_what_would_mislead_is_refused(query: str) -> None:
+    """In IBM's words."""
+    name = query.partition("=")[0]
+    assert refusal(f"{query}&model=en-US") == (400, f"{name} is not a supported feature for model en-US")
+
+
+def test_warnings_are_one_sentence_for_each_kind_in_the_order_of_the_query() -> None:
+    """Names are listed as the client wrote them, each once."""
+    query = "b=1&low_latency=true&a=&interim_results=true&audio_metrics=true&b=2&user_token=job25&events=x"
+    assert asked(query).warnings == (
+        "unexpected query parameter 'user_token', query parameter 'callback_url' was not specified",
+        "unexpected query parameter 'events', query parameter 'callback_url' was not specified",
+        "Unsupported arguments: low_latency, audio_metrics.",
+        "Unknown arguments: b, a, interim_results.",
+    )
+
+
+@pytest.mark.parametrize("query", ["continuous=true", "parameter_set=x", "max_active=1", "", "%ff%ed%a0%80=1"])
+def test_whatever_a_name_is_it_can_be_written_back(query: str) -> None:
+    """Unknown names stay within valid UTF-8, however they came."""
+    for warning in asked(query).warnings:
+        assert warning.startswith("Unknown arguments: ")
+        assert warning.encode()
+
+
+@pytest.mark.parametrize("model", ["en-US_NarrowbandModel", "en-US_Multimedia", "en-US_Telephony", "en-US"])
+def test_every_name_of_the_locale_is_served(model: str) -> None:
+    """Clients of each generation of models find theirs."""
+    assert asked(f"model={model}").model == model
+
+
+def test_an_unknown_model_is_404() -> None:
+    """In the words of the contract."""
+    assert refusal("model=xx-XX_Telephony") == (404, "Model xx-XX_Telephony not found")
+
+
+def test_a_callback_url_is_refused_by_name() -> None:
+    """No URL is registered, so none may be used."""
+    status, sentence = refusal("callback_url=https://me.example/hook?a=b")
+    assert (status, "https://me.example/hook?a=b" in sentence) == (400, True)
+
+
+def test_results_ttl_is_whole_minutes() -> None:
+    """The client's wish is kept to the minute."""
+    assert asked("results_ttl=1").results_ttl == timedelta(minutes=1)
+    assert asked("results_ttl=10080").warnings == ()
+
+
+@pytest.mark.parametrize("text", ["10081", "1000000000", "9" * 300])
+def test_a_results_ttl_above_the_longest_is_cut_with_a_warning(text: str) -> None:
+    """The result is kept as long as the service keeps any."""
+    wishes = asked(f"results_ttl={text}")
+    assert wishes.results_ttl == timedelta(days=7)
+    assert wishes.warnings == ("'results_ttl' was cut to 10080 minutes, the longest that results are kept.",)
+
+
+def test_without_results_ttl_the_setting_counts() -> None:
+    """The operator chooses the default."""
+    assert asked("", Settings(results_ttl=timedelta(minutes=3))).results_ttl == timedelta(minutes=3)
