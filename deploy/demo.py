@@ -102,7 +102,7 @@ async def _recognize(stack: Stack, client: Client, id_: str) -> str:
                 seen.append((job["status"], time.monotonic() - began))
                 bar.update(1, job["status"])
             if not stack.workers:
-                await asyncio.to_thread(stack.start_worker)
+                stack.start_worker()  # in this thread: an interrupt ends the waiting for it, too
     _say(", ".join(f"{status} at {after:.1f} s" for status, after in seen))
     _promise(job["status"] == "completed", f"the job {job['status']}: {job.get('results')}")
     words = [word for utterance in job["results"][0]["results"] for word in utterance["alternatives"][0]["timestamps"]]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ import redis
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 60.0
 """How long a process may take to become ready, in seconds; engines load their models in it."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_SOCKET_PATH = 107
 """Bytes that fit into `sun_path`, its closing zero not counted (unix(7))."""
 
@@ -112,16 +114,20 @@ class RedisServer:
 
     def _start(self) -> Process:
         place = ["--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
-        process = Process(
-            "redis",
-            [self._binary, str(ROOT / "deploy/redis.conf"), *place, "--dir", str(self._directory)],
-            log=self._directory / "redis.log",
-            environment=os.environ,
-        )
+        started: list[Process] = []
         try:
+            with uninterrupted():
+                process = Process(
+                    "redis",
+                    [self._binary, str(ROOT / "deploy/redis.conf"), *place, "--dir", str(self._directory)],
+                    log=self._directory / "redis.log",
+                    environment=os.environ,
+                )
+                started.append(process)
             process.wait_until(self._answers, "answering")
         except BaseException:
-            process.stop(patience=0)
+            for process in started:
+                process.stop(patience=0)
             raise
         return process
 
@@ -166,15 +172,35 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 def interrupt_on_signals() -> None:
     """Let the first signal to stop raise KeyboardInterrupt, so that what was started is stopped; ignore others."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
+        for number in _ENDING:
             signal.signal(number, signal.SIG_IGN)  # an impatient second one would leave processes behind
         raise KeyboardInterrupt
 
-    for number in numbers:
+    for number in _ENDING:
         signal.signal(number, interrupt)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off what signals to stop raise until the block has ended.
+
+    For the birth of a process: it must be known to whoever ends it before anything can go wrong. Threads other than
+    the main one are never interrupted.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _frame: came.append(number)) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for one in came:
+            signal.raise_signal(one)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from deploy.processes import ROOT, Process, RedisServer, StackError, environment
+from deploy.processes import ROOT, Process, RedisServer, StackError, environment, uninterrupted
 
 _DRAIN = 20.0
 """How long a process may take to stop in good order, in seconds: the setting `drain`, and as much again."""
@@ -116,7 +116,8 @@ class Stack:
         """Start the API, again at the same address if it had run before, and wait until it is ready."""
         if self._api is not None:
             self._ended.append(self._api)
-        self._api = api = self._start("api", "api", {})
+        with uninterrupted():
+            self._api = api = self._start("api", "api", {})
         api.wait_until(lambda: _said(api, "listening") is not None, "listening")
         self.url = str((_said(api, "listening") or {})["url"]).rstrip("/")
         self._settings["port"] = str(urlsplit(self.url).port)
@@ -125,8 +126,9 @@ class Stack:
     def start_worker(self, **settings: str) -> Process:
         """Start one more worker, with `settings` of its own, and wait until it can take jobs."""
         name = f"worker-{len(self.workers) + 1}"
-        worker = self._start("worker", name, settings)
-        self.workers.append(worker)
+        with uninterrupted():
+            worker = self._start("worker", name, settings)
+            self.workers.append(worker)
         worker.wait_until(lambda: _said(worker, "worker ready") is not None, "ready")
         return worker
 

@@ -15,7 +15,7 @@ from retention.errors import Superseded
 from retention.job import Completed, Failed, Processing, Waiting, fail
 from retention.log import failure
 from retention.queue import JobQueue
-from retention.store import Due, JobStore
+from retention.store import Entry, JobStore
 
 _BATCH = 200
 
@@ -44,7 +44,7 @@ class Caretaker:
         if not await self._store.alone(token, during):
             return None
         done = Round()
-        attended: set[Due] = set()
+        attended: set[Entry] = set()
         while entries := [entry for entry in await self._store.due(_BATCH) if entry not in attended]:
             for entry in entries:
                 attended.add(entry)
@@ -55,10 +55,10 @@ class Caretaker:
         done.orphans = await self._sweep_audio()
         return done
 
-    async def _attend(self, entry: Due, done: Round) -> None:
+    async def _attend(self, entry: Entry, done: Round) -> None:
         stored = await self._store.read(entry.tenant, entry.job)
         if stored is None:
-            await self._store.erase(entry.tenant, entry.job, entry.customer)
+            await self._store.erase(entry)
             await self._queue.discard(entry.job)
             await self._audio.remove(entry.tenant, entry.job)
             done.expired += 1

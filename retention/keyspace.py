@@ -9,7 +9,7 @@ without an expiry is a bug (test fixtures look).
 from retention.job import CustomerTag, JobId, TenantId
 
 DUE = "volant:due"
-"""Sorted set of everything somebody must look at: members by `due`, scores in unix milliseconds."""
+"""Sorted set of everything somebody must look at: entries of jobs, scores in unix milliseconds."""
 
 TENANTS = "volant:tenants"
 """Hash of tenant id to what is known of the tenant. A job is accepted only while its tenant is here."""
@@ -46,16 +46,16 @@ def job(tenant: TenantId, id_: JobId) -> str:
 
 
 def jobs_of(tenant: TenantId) -> str:
-    """Return the key of the sorted set of a tenant's job ids by creation time."""
+    """Return the key of the sorted set of the entries of a tenant's jobs by creation time."""
     return f"volant:jobs:{tenant}"
 
 
-def due(tenant: TenantId, id_: JobId, customer: CustomerTag | None) -> str:
-    """Return the member of DUE that stands for a job."""
+def entry(tenant: TenantId, id_: JobId, customer: CustomerTag | None) -> str:
+    """Return what stands for a job in every set: all that is needed to clear up after it when its record is gone."""
     return f"{tenant}/{id_}/{customer or ''}"
 
 
-def parse_due(member: bytes) -> tuple[TenantId, JobId, CustomerTag | None]:
-    """Return what `due` put together."""
+def parse_entry(member: bytes) -> tuple[TenantId, JobId, CustomerTag | None]:
+    """Return what `entry` put together."""
     tenant, id_, customer = member.decode().split("/")
     return TenantId(tenant), JobId(id_), CustomerTag(customer) if customer else None

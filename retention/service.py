@@ -18,7 +18,6 @@ from retention.audio import AudioDirectory
 from retention.errors import JobProcessing, KeyUnavailable, NotFound, Superseded, TenantGone, Unavailable, Unsealable
 from retention.job import (
     Completed,
-    CustomerTag,
     Job,
     JobId,
     Processing,
@@ -33,7 +32,7 @@ from retention.log import failure
 from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.seal import Context, Key, Kind, seal, seal_stream, unseal
-from retention.store import JobStore
+from retention.store import Entry, JobStore
 from retention.tenants import Tenants
 
 ACCEPT_WITHIN = 15.0
@@ -138,13 +137,12 @@ class JobService:
         """
         known = await self._tenants.dismiss(tenant)
         erased = 0
-        while ids := await self._store.ids_of(tenant):
+        while entries := await self._store.all_of(tenant):
             # The queue first: while the list names a job, a repetition finds it, whatever broke off.
-            await self._queue.discard(*ids)
-            for id_ in ids:
-                stored = await self._store.read(tenant, id_)
-                await self._store.erase(tenant, id_, stored.job.customer if stored else None)
-            erased += len(ids)
+            await self._queue.discard(*(entry.job for entry in entries))
+            for entry in entries:
+                await self._store.erase(entry)
+            erased += len(entries)
         await self._audio.remove_tenant(tenant)
         if not known and not erased:
             raise NotFound(tenant)
@@ -193,7 +191,7 @@ class JobService:
             await self._audio.remove(tenant, id_)
             raise
         except (Unavailable, TimeoutError) as error:
-            task = asyncio.create_task(self._withdraw(tenant, id_, tag))
+            task = asyncio.create_task(self._withdraw(Entry(tenant=tenant, job=id_, customer=tag)))
             self._withdrawals.add(task)
             task.add_done_callback(self._withdrawals.discard)
             raise Unavailable("the record could not be written") from error
@@ -203,7 +201,7 @@ class JobService:
             _log.warning("accepted but not queued", tenant=tenant, job=id_, **failure(error))
         return job
 
-    async def _withdraw(self, tenant: TenantId, job: JobId, customer: CustomerTag | None) -> None:
+    async def _withdraw(self, entry: Entry) -> None:
         """Take back a job whose client is told that there is none: the record may have been written.
 
         The audio goes after the record: without it a job that was written would fail rather than be gone.
@@ -212,13 +210,13 @@ class JobService:
         done = 0
         while done < _REMOVALS:
             try:
-                await self._store.erase(tenant, job, customer)
-                await self._clear(tenant, job)
+                await self._store.erase(entry)
+                await self._clear(entry.tenant, entry.job)
                 done += 1
             except Unavailable:
                 done = 0
             except asyncio.CancelledError:
-                _log.error("could not be taken back", tenant=tenant, job=job)
+                _log.error("could not be taken back", tenant=entry.tenant, job=entry.job)
                 raise
             await asyncio.sleep(random.uniform(0.2, 1.0))
 

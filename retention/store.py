@@ -37,12 +37,17 @@ class Stored(Struct, frozen=True, kw_only=True):
     result: bytes
 
 
-class Due(Struct, frozen=True, kw_only=True):
-    """An entry of `due` whose moment has come."""
+class Entry(Struct, frozen=True, kw_only=True):
+    """What a set says of a job, whose record may be gone."""
 
     tenant: TenantId
     job: JobId
     customer: CustomerTag | None
+
+
+def entry_of(job: Job) -> Entry:
+    """Return the entry that stands for a job."""
+    return Entry(tenant=job.tenant, job=job.id, customer=job.customer)
 
 
 class JobStore:
@@ -85,11 +90,10 @@ class JobStore:
                 args=[
                     job.revision,
                     _encode(job),
-                    job.id,
+                    keyspace.entry(job.tenant, job.id, job.customer),
                     job.tenant,
                     _ms(job.created),
                     _ms(expires),
-                    keyspace.due(job.tenant, job.id, job.customer),
                     _ms(look),
                     *pairs,
                 ],
@@ -101,12 +105,12 @@ class JobStore:
 
     async def remove(self, job: Job) -> None:
         """Remove a job, with its key and every entry, if its revision still stands. Raises Superseded."""
-        if not await self._take_out(job.tenant, job.id, job.customer, str(job.revision)):
+        if not await self._take_out(entry_of(job), str(job.revision)):
             raise Superseded(job.id)
 
-    async def erase(self, tenant: TenantId, job: JobId, customer: CustomerTag | None) -> None:
+    async def erase(self, entry: Entry) -> None:
         """Remove whatever there is of a job, in any state and of any revision."""
-        await self._take_out(tenant, job, customer, "")
+        await self._take_out(entry, "")
 
     async def latest(self, tenant: TenantId) -> list[Job]:
         """Return the tenant's newest jobs, at most LISTED of them, newest first."""
@@ -114,13 +118,13 @@ class JobStore:
         start = 0
         while len(found) < LISTED:
             with reaching_redis():
-                ids = await self._redis.zrevrange(keyspace.jobs_of(tenant), start, start + _PAGE - 1)
-                if not ids:
+                entries = await self._redis.zrevrange(keyspace.jobs_of(tenant), start, start + _PAGE - 1)
+                if not entries:
                     break
                 async with self._redis.pipeline(transaction=False) as pipe:
                     pipe.time()
-                    for id_ in ids:
-                        pipe.hget(keyspace.job(tenant, JobId(id_.decode())), "record")
+                    for entry in map(_entry, entries):
+                        pipe.hget(keyspace.job(tenant, entry.job), "record")
                     time, *records = await pipe.execute()
             now = _moment(time)
             jobs = (_decode(record) for record in records if record is not None)
@@ -128,10 +132,10 @@ class JobStore:
             start += _PAGE
         return list(found.values())[:LISTED]
 
-    async def ids_of(self, tenant: TenantId) -> list[JobId]:
-        """Return up to a thousand ids that the tenant's list names, oldest first."""
+    async def all_of(self, tenant: TenantId) -> list[Entry]:
+        """Return up to a thousand entries of the tenant's list, oldest first."""
         with reaching_redis():
-            return [JobId(id_.decode()) for id_ in await self._redis.zrange(keyspace.jobs_of(tenant), 0, 999)]
+            return list(map(_entry, await self._redis.zrange(keyspace.jobs_of(tenant), 0, 999)))
 
     async def without_unfinished_job(self, named: list[tuple[TenantId, JobId]]) -> list[tuple[TenantId, JobId]]:
         """Return those of the named that are gone or final."""
@@ -149,16 +153,16 @@ class JobStore:
             )
         return found
 
-    async def due(self, limit: int) -> list[Due]:
+    async def due(self, limit: int) -> list[Entry]:
         """Return entries at which somebody must look now, the most overdue first."""
         with reaching_redis():
             now = _ms(_moment(await self._redis.time()))
             members = await self._redis.zrangebyscore(keyspace.DUE, "-inf", now, start=0, num=limit)
-        return [Due(tenant=t, job=j, customer=c) for t, j, c in map(keyspace.parse_due, members)]
+        return list(map(_entry, members))
 
     async def look_again(self, job: Job, *, now: datetime) -> None:
         """Move the job's entry in `due` to the next moment at which somebody must look."""
-        member = keyspace.due(job.tenant, job.id, job.customer)
+        member = keyspace.entry(job.tenant, job.id, job.customer)
         with reaching_redis():
             await self._redis.zadd(keyspace.DUE, {member: _ms(self._moments(job, now)[1])}, xx=True)
 
@@ -167,11 +171,10 @@ class JobStore:
         with reaching_redis():
             return bool(await self._redis.set(keyspace.CARETAKER, token, nx=True, px=during))
 
-    async def _take_out(self, tenant: TenantId, job: JobId, customer: CustomerTag | None, revision: str) -> bool:
+    async def _take_out(self, entry: Entry, revision: str) -> bool:
+        member = keyspace.entry(entry.tenant, entry.job, entry.customer)
         with reaching_redis():
-            return bool(
-                await self._remove(keys=_keys(tenant, job), args=[revision, job, keyspace.due(tenant, job, customer)])
-            )
+            return bool(await self._remove(keys=_keys(entry.tenant, entry.job), args=[revision, member]))
 
     def _moments(self, job: Job, now: datetime) -> tuple[datetime, datetime]:
         """When the key expires, and when somebody must look at the job next."""
@@ -188,6 +191,11 @@ class JobStore:
 
 def _is_over(job: Job, now: datetime) -> bool:
     return not isinstance(job, Unfinished) and job.expires <= now
+
+
+def _entry(member: bytes) -> Entry:
+    tenant, job, customer = keyspace.parse_entry(member)
+    return Entry(tenant=tenant, job=job, customer=customer)
 
 
 def _keys(tenant: TenantId, job: JobId) -> list[str]:

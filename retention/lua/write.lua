@@ -1,8 +1,8 @@
 -- Write revision n of a job, if revision n - 1 is what is stored.
 --
 -- KEYS[1] the job  KEYS[2] the tenant's jobs  KEYS[3] due  KEYS[4] tenants
--- ARGV[1] n  ARGV[2] record  ARGV[3] job id  ARGV[4] tenant id  ARGV[5] created  ARGV[6] expires
--- ARGV[7] member of due  ARGV[8] due at  ARGV[9..] pairs of a field and its value; empty: drop the field
+-- ARGV[1] n  ARGV[2] record  ARGV[3] the job's entry  ARGV[4] tenant id  ARGV[5] created  ARGV[6] expires
+-- ARGV[7] due at  ARGV[8..] pairs of a field and its value; empty: drop the field
 -- Times are unix milliseconds.
 --
 -- Returns 1 when written, or already written by the same call whose reply was lost;
@@ -21,7 +21,7 @@ if n == 1 and redis.call('HEXISTS', KEYS[4], ARGV[4]) == 0 then
 end
 
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
-for i = 9, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[i])
   else
@@ -29,7 +29,7 @@ for i = 9, #ARGV, 2 do
   end
 end
 redis.call('PEXPIREAT', KEYS[1], ARGV[6])
-redis.call('ZADD', KEYS[3], ARGV[8], ARGV[7])
+redis.call('ZADD', KEYS[3], ARGV[7], ARGV[3])
 
 redis.call('ZADD', KEYS[2], ARGV[5], ARGV[3])
 local time = redis.call('TIME')

@@ -121,15 +121,16 @@ def test_the_demo_keeps_its_promises() -> None:
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
+@pytest.mark.parametrize("moment", ["Starting a Redis", "1. Submit", "3. Start a worker"])
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
-def test_the_demo_can_be_interrupted(ending: signal.Signals, tmp_path: Path) -> None:
-    """A signal in the middle ends the demonstration with all that it has started."""
+def test_the_demo_can_be_interrupted(ending: signal.Signals, moment: str, tmp_path: Path) -> None:
+    """A signal ends the demonstration with all that it has started, also while something is being started."""
     with temporary_directory() as temporary:
         place = environment({}) | {"TMPDIR": str(temporary)}
         demo = Process(
             "demo", [sys.executable, "-u", "-m", "deploy.demo"], log=tmp_path / "demo.log", environment=place
         )
-        demo.wait_until(lambda: "3. Start a worker" in demo.printed(), "starting a worker")
+        demo.wait_until(lambda: moment in demo.printed(), f"past {moment!r}")
         demo.send_signal(ending)
         try:
             assert demo.wait(50) == 130

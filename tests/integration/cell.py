@@ -87,7 +87,7 @@ class Cell:
 
     async def due(self, job: Job) -> int | None:
         """Return when somebody must look at the job, in unix milliseconds."""
-        score = await self.redis.zscore(keyspace.DUE, keyspace.due(job.tenant, job.id, job.customer))
+        score = await self.redis.zscore(keyspace.DUE, keyspace.entry(job.tenant, job.id, job.customer))
         return None if score is None else int(score)
 
     async def queued(self) -> list[JobId]:

@@ -9,6 +9,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from retention import keyspace
 from retention.errors import JobProcessing, NotFound, Superseded
 from retention.job import Failed, Job, JobId, Processing
+from retention.store import entry_of
 from tests.integration.cell import RESCUE_AFTER, RESULTS, milliseconds
 from tests.integration.inspection import contents
 from tests.integration.machine import MOST_JOBS, RECORD, STORED, Lifecycle, anybody_has_read, anything_is_stored
@@ -51,7 +52,7 @@ class History(Lifecycle):
             if decided:
                 self.run(self.cell.store.remove(record))
             else:
-                self.run(self.cell.store.erase(self.cell.tenant, record.id, record.customer))
+                self.run(self.cell.store.erase(entry_of(record)))
         except Superseded:
             assert decided
             assert not stands
@@ -160,7 +161,7 @@ class History(Lifecycle):
             least, greatest = found.jobs[id_].expires
             assert least - 1 <= known.expires() <= greatest + 1, known
             least, greatest = known.look
-            look = found.due.get(keyspace.due(self.cell.tenant, id_, known.job.customer), 0)
+            look = found.due.get(keyspace.entry(self.cell.tenant, id_, known.job.customer), 0)
             assert least <= look <= greatest, known
         everything = model.jobs | model.expired
         assert set(found.listed) == set(everything)

@@ -67,7 +67,7 @@ async def contents(redis: Redis, tenant: TenantId) -> Contents:
             for key, least, greatest, fields in jobs
         },
         forever={key.decode() for key in forever},
-        listed=[JobId(id_.decode()) for id_ in listed],
+        listed=[keyspace.parse_entry(member)[1] for member in listed],
         due={member.decode(): int(score) for member, score in _pairs(due)},
         queue={JobId(id_.decode()): float(score) for id_, score in _pairs(queue)},
     )

@@ -43,11 +43,11 @@ SCRIPTS = {
         instead="redis.call('PEXPIREAT', KEYS[1], ARGV[6] + 1000)",
     ),
     "a list has no expiry": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[2], ARGV[6])"),
-    "a job is not looked at again": Lua(script="write", says="redis.call('ZADD', KEYS[3], ARGV[8], ARGV[7])"),
+    "a job is not looked at again": Lua(script="write", says="redis.call('ZADD', KEYS[3], ARGV[7], ARGV[3])"),
     "a dropped field stays": Lua(script="write", says="redis.call('HDEL', KEYS[1], ARGV[i])"),
     "a removal forgets the job": Lua(script="remove", says="redis.call('DEL', KEYS[1])"),
     "a removal forgets the list": Lua(script="remove", says="redis.call('ZREM', KEYS[2], ARGV[2])"),
-    "a removal forgets what is due": Lua(script="remove", says="redis.call('ZREM', KEYS[3], ARGV[3])"),
+    "a removal forgets what is due": Lua(script="remove", says="redis.call('ZREM', KEYS[3], ARGV[2])"),
     "a removal asks for no revision": Lua(script="remove", says="if ARGV[1] ~= '' and", instead="if false and"),
     "a claim gives out ghosts": Lua(
         script="claim", says="if redis.call('EXISTS', 'arq:job:' .. id) == 0 then", instead="if false then"
@@ -152,6 +152,8 @@ FUNCTIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     an_old_job_never_fails,
     the_list_is_oldest_first,
 ]
+
+pytestmark = pytest.mark.timeout(300)
 
 
 def the_model_check_fails(server: RedisServer) -> None:

@@ -115,7 +115,7 @@ async def test_what_is_over_is_swept(cell: Cell) -> None:
 async def test_more_than_a_batch_is_swept_in_one_round(cell: Cell) -> None:
     """However much is due, a round ends when nothing is."""
     for _ in range(250):
-        await cell.redis.zadd(keyspace.DUE, {keyspace.due(cell.tenant, new_job_id(), None): 1})
+        await cell.redis.zadd(keyspace.DUE, {keyspace.entry(cell.tenant, new_job_id(), None): 1})
     assert (await go_round(cell)).expired == 250
     assert await cell.redis.zcard(keyspace.DUE) == 0
 

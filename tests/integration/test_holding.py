@@ -9,6 +9,7 @@ from retention import keyspace
 from retention.errors import AudioMissing, Superseded, Unsealable
 from retention.holding import Held
 from retention.job import Failed, FailureReason, Processing, Waiting
+from retention.store import entry_of
 from tests.integration.cell import RESULTS, Cell
 from tests.stack import wait_until
 
@@ -123,7 +124,7 @@ async def test_a_worker_that_comes_after_an_erasure_leaves_nothing(cell: Cell) -
     job = await cell.submit()
     held = await taken(cell, job)
     assert held is not None
-    await cell.store.erase(cell.tenant, job.id, job.customer)
+    await cell.store.erase(entry_of(job))
     await cell.queue.discard(job.id)
     await cell.audio.remove(cell.tenant, job.id)
     with pytest.raises(Superseded):

@@ -17,6 +17,7 @@ from retention.job import Completed, JobId, Processing, TenantId
 from retention.leases import Leases
 from retention.queue import RECOGNIZE
 from retention.readiness import Readiness
+from retention.store import entry_of
 from tests.integration.cell import RESULTS, Cell, open_cell
 from tests.stack import wait_until
 from worker.leases import LeasedWorker
@@ -154,7 +155,7 @@ async def test_an_erased_job_is_stopped(cell: Cell) -> None:
     work = Work(cell, go=False)
     async with working(work, jobs_at_once=1):
         await wait_until(work.has_begun(1))
-        await cell.store.erase(cell.tenant, job.id, job.customer)
+        await cell.store.erase(entry_of(job))
         await cell.queue.discard(job.id)
         await wait_until(_nothing_runs(work))
         work.go.set()

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -12,6 +13,7 @@ from tests.integration.history import History
 EXAMPLES = int(os.environ.get("VOLANT_MODEL_EXAMPLES", "80"))
 
 
+@pytest.mark.timeout(600)
 def test_a_cell_is_always_what_its_model_says(redis_server: RedisServer) -> None:
     """Accepting, working, ending, sweeping and queueing, by current and by stale holders."""
     History.url = redis_server.url

@@ -175,6 +175,14 @@ async def test_a_tenants_deletion_that_broke_off_can_be_repeated(cell: Cell) -> 
     assert await cell.naming(job) == []
 
 
+async def test_deleting_a_tenant_takes_what_names_an_expired_job(cell: Cell) -> None:
+    """Redis has dropped the record by itself, and with it the customer's tag that its entries bear."""
+    job = await cell.submit(customer="c")
+    await cell.redis.delete(keyspace.job(cell.tenant, job.id))
+    assert await cell.jobs.delete_tenant(cell.tenant) == 1
+    assert await cell.naming(job) == []
+
+
 async def test_a_job_whose_audio_was_swept_is_not_accepted(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that was away between audio and record does not say 201, and takes the record back."""
     write = cell.store.write

@@ -23,7 +23,7 @@ from retention.job import (
     new_job_id,
     reclaim,
 )
-from retention.store import Stored
+from retention.store import Stored, entry_of
 from tests.integration.cell import HOUR, RESCUE_AFTER, WEEK, Cell, milliseconds
 
 
@@ -121,7 +121,7 @@ async def test_nothing_is_accepted_for_an_unknown_tenant(cell: Cell) -> None:
 async def test_a_late_write_leaves_no_key(cell: Cell) -> None:
     """Whatever an erased job's worker still writes, nothing comes back."""
     job = await processed(cell)
-    await cell.store.erase(cell.tenant, job.id, None)
+    await cell.store.erase(entry_of(job))
     late: list[Job] = [complete(job, now=job.created), fail(job, "engine", now=job.created), hand_back(job)]
     for move in late:
         with pytest.raises(Superseded):
@@ -248,7 +248,7 @@ async def test_erasing_leaves_nothing(cell: Cell, status: type[Job]) -> None:
     """From any state, with its key, its place in the list and its entry in `due`; twice is as good as once."""
     job = await moved(cell, status)
     for _ in range(2):
-        await cell.store.erase(cell.tenant, job.id, job.customer)
+        await cell.store.erase(entry_of(job))
         assert await cell.naming(job) == []
 
 
@@ -259,5 +259,5 @@ async def test_erasing_a_customers_job_takes_its_entry_in_due(cell: Cell) -> Non
     job = accept(new_job_id(), cell.tenant, now=now, results_ttl=HOUR, patience=WEEK, customer=tag)
     await cell.store.write(job, now=now)
     assert await cell.store.due(10) == []
-    await cell.store.erase(cell.tenant, job.id, tag)
+    await cell.store.erase(entry_of(job))
     assert await cell.naming(job) == []
