@@ -107,6 +107,8 @@ class LeasedWorker(Worker):
             return
         claimed = await self._leases.claim(free, lapsed=time.monotonic() >= self._patient_until)
         for id_ in claimed:
+            if id_ in self._held:
+                continue  # our own lease had lapsed unnoticed, and is ours again: the work goes on
             self._held[id_] = None
             task = self.loop.create_task(self._run(id_))
             self.tasks[id_] = task
@@ -122,9 +124,10 @@ class LeasedWorker(Worker):
         except Exception as error:  # noqa: BLE001  whatever it is, the lease lapses and the job comes back
             _log.warning("delivery broke off", job=id_, **failure(error))
 
-    def _let_go(self, id_: JobId, _: asyncio.Task[None]) -> None:
-        self.tasks.pop(id_, None)
-        self._held.pop(id_, None)
+    def _let_go(self, id_: JobId, task: asyncio.Task[None]) -> None:
+        if self.tasks.get(id_) is task:  # else the job came again before this one had ended
+            del self.tasks[id_]
+            self._held.pop(id_, None)
         self._freed.set()
 
     async def _keep_leases(self) -> None:
@@ -138,11 +141,13 @@ class LeasedWorker(Worker):
                 _log.warning("leases not renewed", **failure(error))
                 self._be_patient()
                 continue
-            for id_ in lost & self.tasks.keys():
+            for id_ in lost & self._held.keys():
                 _log.info("lease lost", job=id_)
                 self.tasks[id_].cancel()
 
     async def _settle(self, id_: JobId, *, done: bool) -> None:
+        # The work is over: from here on a claim that brings the job is a new delivery, though our reply be late.
+        self._held.pop(id_, None)
         try:
             await self._leases.settle(id_, done=done)
         except Unavailable as error:

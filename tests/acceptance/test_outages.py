@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import psutil
 import pytest
+import redis
 
 from deploy.stack import Stack
+from retention import keyspace
 from retention.job import Processing
 from tests.acceptance.client import Client
 from tests.acceptance.remains import at_work, busy, completions, family, nothing_left_over, record, said
@@ -85,9 +87,10 @@ async def test_a_redis_killed_under_uploads_has_exactly_the_jobs_that_were_accep
     await nothing_left_over(stack)
 
 
-async def test_a_worker_frozen_past_its_lease_finds_itself_superseded(fresh_stack: StartStack) -> None:
+@pytest.mark.parametrize("slots", ["1", "2"])
+async def test_a_worker_frozen_past_its_lease_finds_itself_superseded(fresh_stack: StartStack, slots: str) -> None:
     """The other one finishes the job; what the first makes of it afterwards is dropped."""
-    stack = fresh_stack(workers=1, lease="3", **QUICK)
+    stack = fresh_stack(workers=1, lease="3", **QUICK | {"jobs_at_once": slots})
     frozen = stack.workers[0]
     async with Client(stack.url, stack.apikey) as client:
         job = await client.submit(recording(2))
@@ -112,6 +115,29 @@ async def test_a_worker_frozen_past_its_lease_finds_itself_superseded(fresh_stac
         assert await client.look_up(job) == result
     assert await completions(stack, job) == [2]
     assert frozen.poll() is None
+
+
+@pytest.mark.parametrize("slots", ["1", "2"])
+async def test_a_worker_frozen_alone_goes_on_with_its_job(fresh_stack: StartStack, slots: str) -> None:
+    """A machine that was suspended: the lease has lapsed, and is the same worker's again, also with a slot free."""
+    stack = fresh_stack(workers=1, lease="3", **QUICK | {"jobs_at_once": slots})
+    (worker,) = stack.workers
+    async with Client(stack.url, stack.apikey) as client:
+        job = await client.submit(recording(2))
+        await wait_until(lambda: busy(stack))
+        worker.send_signal(signal.SIGSTOP)
+        await wait_until(lambda: lapsed(stack, job))
+        worker.send_signal(signal.SIGCONT)
+        await wait_until(lambda: client.ended(job))
+        assert await client.status(job) == "completed"
+    assert await completions(stack, job) == [1]
+    await nothing_left_over(stack)
+
+
+async def lapsed(stack: Stack, job: str) -> bool:
+    """Tell whether nobody holds the lease on a job."""
+    with redis.Redis.from_url(stack.redis_url) as client:
+        return not client.exists(keyspace.IN_PROGRESS_PREFIX + job)
 
 
 class Jobs(NamedTuple):

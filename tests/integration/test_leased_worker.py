@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from retention.readiness import Readiness
 from retention.store import entry_of
 from tests.integration.cell import RESULTS, Cell, open_cell
 from tests.stack import wait_until
-from worker.leases import LeasedWorker
+from worker.leases import LeasedWorker, Retry
 
 LEASE = timedelta(seconds=3)
 
@@ -57,12 +57,18 @@ class Work:
         return enough
 
 
-@asynccontextmanager
-async def working(work: Work, *, jobs_at_once: int = 2, drain: float = 0.1) -> AsyncIterator[LeasedWorker]:
+def working(work: Work, *, jobs_at_once: int = 2, drain: float = 0.1) -> AbstractAsyncContextManager[LeasedWorker]:
     """Run a worker for as long as the block lasts, and stop it in good order."""
-    redis = work.cell.redis
+    return serving(work.cell.redis, work.__call__, jobs_at_once=jobs_at_once, drain=drain)
+
+
+@asynccontextmanager
+async def serving(
+    redis: Redis, function: Callable[..., Any], *, jobs_at_once: int = 2, drain: float = 0.1
+) -> AsyncIterator[LeasedWorker]:
+    """Run a worker with this function."""
     worker = LeasedWorker(
-        [func(work.__call__, name=RECOGNIZE)],
+        [func(function, name=RECOGNIZE)],
         leases=Leases(redis, lease=LEASE),
         readiness=Readiness(redis),
         redis=redis,
@@ -207,3 +213,77 @@ async def test_a_worker_survives_a_restart_of_redis(own_server: RedisServer, tmp
         assert found is not None
         assert found.revision == 3
         assert await redis.keys(keyspace.IN_PROGRESS_PREFIX + "*") == []
+
+
+async def test_a_lease_that_lapsed_unnoticed_is_not_worked_on_twice(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis's clock jumped, as when a machine wakes up: the worker's own claim finds its own job, which goes on."""
+    job = await cell.submit()
+    work = Work(cell, go=False)
+    async with working(work, jobs_at_once=3) as worker:
+        await wait_until(work.has_begun(1))
+        claimed = watched(worker, monkeypatch)
+        worker._patient_until = 0.0  # this Redis may have just been started
+
+        async def claimed_again() -> bool:
+            async with cell.redis.pipeline(transaction=True) as pipe:
+                pipe.delete(keyspace.IN_PROGRESS_PREFIX + job.id)
+                pipe.zadd(keyspace.QUEUE, {job.id: 10**12 + 1})
+                pipe.lpush(keyspace.WAKE, "1")  # so that a claim comes before the next renewal
+                await pipe.execute()
+            return job.id in claimed
+
+        await wait_until(claimed_again)
+        later = await cell.submit()
+        await wait_until(work.has_begun(2))
+        work.go.set()
+        await wait_until(all_completed(cell, job.id, later.id))
+    assert work.begun == [job.id, later.id]
+    found = await cell.stored(job)
+    assert found is not None
+    assert found.revision == 3
+
+
+async def test_a_job_that_comes_again_before_its_release_is_answered_is_begun(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply to the release is late, and the job is this worker's again by then: a new delivery, and no lapse."""
+    job = await cell.submit()
+    begun: list[JobId] = []
+
+    async def superseded_once(_: dict[str, Any], __: TenantId, id_: JobId) -> None:
+        begun.append(id_)
+        if len(begun) == 1:
+            raise Retry
+
+    async def begun_again() -> bool:
+        return len(begun) == 2
+
+    async with serving(cell.redis, superseded_once) as worker:
+        settle = worker._leases.settle
+
+        async def late(id_: JobId, *, done: bool) -> None:
+            await settle(id_, done=done)
+            if not done:
+                await wait_until(begun_again)
+
+        monkeypatch.setattr(worker._leases, "settle", late)
+        await wait_until(begun_again)
+        await wait_until(queue_is_empty(cell))
+        assert worker.tasks == {}
+    assert begun == [job.id] * 2
+
+
+def watched(worker: LeasedWorker, monkeypatch: pytest.MonkeyPatch) -> list[JobId]:
+    """Return a list to which every job that the worker claims is added."""
+    claimed: list[JobId] = []
+    claim = worker._leases.claim
+
+    async def counted(most: int, *, lapsed: bool) -> list[JobId]:
+        ids = await claim(most, lapsed=lapsed)
+        claimed.extend(ids)
+        return ids
+
+    monkeypatch.setattr(worker._leases, "claim", counted)
+    return claimed
