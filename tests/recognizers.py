@@ -26,7 +26,7 @@ QUICK = {
 """Settings of a stack with this engine that works on one job at a time and repairs soon."""
 
 AT_WORK = b"at-work"
-"""What a child is called in the process table while it recognises."""
+"""What a child is called in the process table while it recognises what takes time."""
 
 _PR_SET_NAME = 15
 
@@ -45,9 +45,11 @@ class Scripted:
     def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
         """See `worker.recognizers.Recognizer`."""
         del alternatives
-        self._libc.prctl(_PR_SET_NAME, AT_WORK, 0, 0, 0)
-        time.sleep(max(0, max(map(abs, array("h", pcm))) - _HEARD) / 100)
-        self._libc.prctl(_PR_SET_NAME, b"idle", 0, 0, 0)
+        takes = max(0, max(map(abs, array("h", pcm))) - _HEARD) / 100
+        if takes:  # else it may be the silence that a child begins with, which is no work
+            self._libc.prctl(_PR_SET_NAME, AT_WORK, 0, 0, 0)
+            time.sleep(takes)
+            self._libc.prctl(_PR_SET_NAME, b"idle", 0, 0, 0)
         return Utterance(words=(Word(text="done", start=0.0, end=0.5, confidence=1.0),), confidence=1.0)
 
 

@@ -1,5 +1,7 @@
 """Engines are found by name, listed, and speak plainly."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -37,3 +39,11 @@ def test_marks_are_not_words() -> None:
     """Sentence marks, silences, noises and numbers of pronunciations do not reach a transcript."""
     said = ["<s>", "been(2)", "<sil>", "[NOISE]", "++UH++", "there", "</s>"]
     assert [_spelling(word) for word in said if _is_spoken(word)] == ["been", "there"]
+
+
+def test_the_scripted_engine_is_not_at_work_while_it_warms_up() -> None:
+    """Tests kill who is at work: a child that only begins, with silence, must not pass for one."""
+    name = Path("/proc/thread-self/comm")
+    before = name.read_text()
+    Scripted().recognize(bytes(32000), alternatives=1)
+    assert name.read_text() == before
