@@ -12,6 +12,7 @@ from retention.bootstrap import open_retention
 from retention.errors import SettingsError
 from retention.queue import RECOGNIZE
 from retention.settings import Settings
+from worker import sandbox
 from worker.caretaker import look_after
 from worker.leases import LeasedWorker, end, func
 from worker.recognizers import installed
@@ -25,6 +26,7 @@ async def work(settings: Settings) -> None:
     """Recognise jobs until SIGTERM or SIGINT. Raises SettingsError when there is no such engine."""
     if ":" not in settings.recognizer and settings.recognizer not in {engine.name for engine in installed()}:
         raise SettingsError(f"recognizer: no engine is called {settings.recognizer}; `volant engines` lists them")
+    sandbox.forget_environment()  # the settings are read
     children = settings.children or os.cpu_count() or 1
     jobs_at_once = settings.jobs_at_once or children + 1
     transcriber = Transcriber(

@@ -15,7 +15,7 @@ import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import retention
@@ -25,28 +25,23 @@ from worker import kernel
 Isolation = Mapping[str, str]
 """What is in force, by what it guards: network, files, processes, memory. "none" where nothing is."""
 
-_KEPT = ("PATH", "LANG", "TMPDIR")
+_KEPT = {"PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 _OPEN_FILES = 64
 
 
-@contextlib.contextmanager
-def bare_environment() -> Iterator[None]:
-    """Hide the environment, but for the few names in _KEPT, from processes started inside."""
-    whole = dict(os.environ)
-    for name in whole:
-        if name not in _KEPT:
-            del os.environ[name]
-    try:
-        yield
-    finally:
-        os.environ.update(whole)
+def forget_environment() -> None:
+    """Take all but the few names in _KEPT from this process for good, and so from all that it starts from here on.
+
+    For good: multiprocessing starts a forkserver that has died again by itself, at any time.
+    """
+    for name in set(os.environ) - _KEPT:
+        del os.environ[name]
 
 
 def start_forkserver(preload: list[str]) -> None:
     """Start the process from which all children are forked, with the named modules imported."""
     multiprocessing.forkserver.set_forkserver_preload(preload)
-    with bare_environment():
-        multiprocessing.forkserver.ensure_running()
+    multiprocessing.forkserver.ensure_running()
 
 
 def confine(*, memory: int, cpu: int | None = None) -> Isolation:

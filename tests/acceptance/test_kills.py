@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -96,6 +97,36 @@ async def test_a_killed_decoding_child_is_replaced(fresh_stack: StartStack) -> N
         assert bodies[0]["results"] == bodies[1]["results"]
     assert stack.workers[0].poll() is None
     await nothing_left_over(stack)
+
+
+async def test_a_killed_forkserver_is_replaced_by_one_that_knows_as_little(fresh_stack: StartStack) -> None:
+    """All children die with it; the new ones have nothing of the worker's environment either."""
+    stack = fresh_stack(workers=1, **QUICK)
+    worker = stack.workers[0]
+    own = psutil.Process(worker.pid).children()
+    (forkserver,) = [child for child in own if "multiprocessing.forkserver" in str(child.cmdline())]
+    old = [forkserver, *forkserver.children()]
+    assert len(old) == 2
+    forkserver.kill()
+    await wait_until(lambda: all_dead(old))
+    async with Client(stack.url, stack.apikey) as client:
+        job = await client.submit(recording(1))
+        await wait_until(lambda: busy(stack))
+        environments = [environment(child) for child in family(worker) if is_alive(child)]
+        await wait_until(lambda: client.ended(job))
+        assert await client.status(job) == "completed"
+    assert len(environments) >= 3  # of the forkserver, the resource tracker, and a child at least
+    assert {"PATH"} <= set().union(*environments) <= {"PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR"}
+    await nothing_left_over(stack)
+
+
+def environment(process: psutil.Process) -> set[str]:
+    """Return the names in the environment that a process began with; none of a confined one but to the superuser."""
+    try:
+        content = Path(f"/proc/{process.pid}/environ").read_bytes()
+    except OSError:  # also one that has just ended
+        return set()
+    return {entry.partition(b"=")[0].decode() for entry in content.split(b"\0") if entry}
 
 
 async def test_a_killed_api_leaves_nothing_of_an_upload_under_way(fresh_stack: StartStack) -> None:
