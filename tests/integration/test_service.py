@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
 from retention.errors import JobProcessing, NotFound, Superseded, TenantGone, Unavailable
+from retention.holding import Held
 from retention.job import Completed, JobId, TenantId, Waiting, new_job_id
 from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, Cell, open_cell, spoken
 from tests.stack import wait_until
@@ -87,19 +88,32 @@ async def test_a_delete_that_races_a_claim_is_one_or_the_other(cell: Cell) -> No
     """A thousand times: the worker holds a whole job and the delete was refused, or there is nothing."""
     outcomes: Counter[type] = Counter()
 
-    async def take(job: Waiting) -> None:
-        async with cell.holding.hold(cell.tenant, job.id):
-            pass
+    async def take(job: Waiting) -> Held | None:
+        async with cell.holding.hold(cell.tenant, job.id) as held:
+            return held
+
+    async def delete(job: Waiting) -> JobProcessing | None:
+        try:
+            await cell.jobs.delete(cell.tenant, job.id)
+        except JobProcessing as refusal:
+            return refusal
+        return None
 
     for turn in range(1000):
         job = await cell.deliverable()
-        racing = [take(job), cell.jobs.delete(cell.tenant, job.id)]
-        await asyncio.gather(*racing[:: 1 if turn % 2 else -1], return_exceptions=True)
+        if turn % 2:
+            held, refused = await asyncio.gather(take(job), delete(job))
+        else:
+            refused, held = await asyncio.gather(delete(job), take(job))
         stored = await cell.stored(job)
         outcomes[type(stored)] += 1
         if stored is None:
+            assert (refused, held) == (None, None)
             assert await cell.fields(job) == set()
         else:
+            assert isinstance(refused, JobProcessing)
+            assert held is not None
+            assert held.job == stored
             assert await cell.fields(job) == {b"revision", b"record", b"key", b"submission"}
     assert sorted(outcome.__name__ for outcome in outcomes) == ["NoneType", "Processing"]
 
