@@ -42,7 +42,7 @@ bench: .venv/.run .venv/.test ## Measure recognition and sealing against their b
 	.venv/bin/python -m tests.bench.recognition
 	.venv/bin/python -m tests.bench.sealing
 
-load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS) with users; report in var/load.html
+load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS, as in var/run.env) with users; report in var/load.html
 	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \
 		--max-errors $(LOAD_MAX_ERRORS) --max-p95 $(LOAD_MAX_P95)
 

@@ -1,6 +1,7 @@
 """`make load`: users of several tenants against VOLANT_URL with VOLANT_APIKEYS, or else against a stack of its own.
 
-The keys are separated by commas. The report is `var/load.html`. Exits 1 when a bound is broken.
+The keys are separated by commas; what `make run` writes to `var/run.env` will do, too.
+The report is `var/load.html`. Exits 1 when a bound is broken.
 """
 
 import os
@@ -11,6 +12,7 @@ import click
 
 from deploy.processes import ROOT, StackError, interrupt_on_signals, temporary_directory
 from deploy.stack import Stack
+from tests.load import target
 
 _TENANTS = 3
 
@@ -22,9 +24,10 @@ _TENANTS = 3
 @click.option("--max-p95", type=float, required=True, help="What 95 of 100 requests must stay below, in ms.")
 def load(users: int, seconds: int, max_errors: float, max_p95: float) -> None:
     """Submit, poll, read and delete."""
-    url, keys = os.environ.get("VOLANT_URL", ""), os.environ.get("VOLANT_APIKEYS", "")
-    if bool(url) != bool(keys):
-        raise click.UsageError("Give both VOLANT_URL and VOLANT_APIKEYS, or neither.")
+    try:
+        url, keys = target(os.environ)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     interrupt_on_signals()
     bounds = ["--max-errors", str(max_errors), "--max-p95", str(max_p95)]
     size = ["--users", str(users), "--spawn-rate", str(users), "--run-time", f"{seconds}s"]
