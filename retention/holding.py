@@ -158,9 +158,32 @@ class JobHolding:
         return await self._end(lambda now: fail(job, reason, now=now), {"submission": b"", "key": b""})
 
     async def _end(self, move: Callable[[datetime], FinalT], sealed: dict[Field, bytes]) -> FinalT:
-        ended = await _outlast(lambda: self._write(move, sealed))
+        tried: list[FinalT] = []
+
+        def moved(now: datetime) -> FinalT:
+            tried.append(move(now))
+            return tried[-1]
+
+        async def attempt() -> FinalT:
+            try:
+                return await self._write(moved, sealed)
+            except Superseded:
+                return await self._landed(tried)
+
+        ended = await _outlast(attempt)
         await self._audio.remove(ended.tenant, ended.id)
         return ended
+
+    async def _landed(self, tried: list[FinalT]) -> FinalT:
+        """Return the one of our records that is stored: the reply to its write was lost. Raises Superseded.
+
+        Equality proves it: only the holder of the revision before completes a job, and its moment is in the record.
+        """
+        stored = await self._store.read(tried[0].tenant, tried[0].id)
+        for record in tried:
+            if stored is not None and stored.job == record:
+                return record
+        raise Superseded(tried[0].id)
 
     async def _write(self, move: Callable[[datetime], MovedT], sealed: dict[Field, bytes]) -> MovedT:
         # The moment is taken anew for every try: a result is kept from when it is readable.

@@ -1,14 +1,17 @@
 """What a worker may do with a job: attempts, stops, outages, and outcomes that come too late."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from retention import keyspace
 from retention.errors import AudioMissing, Superseded, Unsealable
 from retention.holding import Held
-from retention.job import Failed, FailureReason, Processing, Waiting
+from retention.job import Failed, FailureReason, Processing, Waiting, fail
 from retention.store import entry_of
 from tests.integration.cell import RESULTS, Cell
 from tests.stack import wait_until
@@ -210,3 +213,63 @@ async def test_a_short_outage_costs_no_attempt(cell: Cell) -> None:
     await cell.redis.execute_command("CLIENT", "UNPAUSE")
     assert (await finishing).revision == 3
     assert (await cell.jobs.look_up(cell.tenant, job.id))[1] == RESULTS
+
+
+def losing_the_first_reply(cell: Cell, monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]]) -> None:
+    """Let the next write land, then something happen, and the connection break before the reply has come."""
+    script = cell.store._write
+
+    async def executed(**arguments: Any) -> None:
+        monkeypatch.setattr(cell.store, "_write", script)
+        assert await script(**arguments) == 1
+        await then()
+        raise RedisConnectionError
+
+    monkeypatch.setattr(cell.store, "_write", executed)
+
+
+async def nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize("reason", [None, "engine"])
+async def test_an_end_whose_reply_was_lost_is_ones_own(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch, reason: FailureReason | None
+) -> None:
+    """The record of the first try stands, from its own moment on; the audio goes."""
+    job = await cell.submit()
+    held = await taken(cell, job)
+    assert held is not None
+    losing_the_first_reply(cell, monkeypatch, nothing)
+    ended = await (cell.holding.fail(held, reason) if reason else cell.holding.finish(held, RESULTS))
+    assert ended == await cell.stored(job)
+    assert cell.recordings() == []
+
+
+async def test_a_deleted_end_whose_reply_was_lost_is_superseded(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was readable, the client deleted it, and it does not come back."""
+    job = await cell.submit()
+    held = await taken(cell, job)
+    assert held is not None
+    losing_the_first_reply(cell, monkeypatch, lambda: cell.jobs.delete(cell.tenant, job.id))
+    with pytest.raises(Superseded):
+        await cell.holding.finish(held, RESULTS)
+    assert await cell.naming(job) == []
+
+
+async def test_another_end_is_not_ones_own(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first try did not land: the job failed at its deadline instead."""
+    job = await cell.submit()
+    held = await taken(cell, job)
+    assert held is not None
+
+    async def overtaken(**_: Any) -> None:
+        monkeypatch.undo()
+        now = await cell.store.now()
+        await cell.store.write(fail(held.job, "deadline", now=now), now=now)
+        raise RedisConnectionError
+
+    monkeypatch.setattr(cell.store, "_write", overtaken)
+    with pytest.raises(Superseded):
+        await cell.holding.finish(held, RESULTS)
+    assert (await failure_of(cell, job)).reason == "deadline"
