@@ -77,7 +77,7 @@ class LeasedWorker(Worker):
         self._stopping.set()
 
     async def main(self) -> None:
-        """Claim and run jobs until stopped."""
+        """Claim and run jobs until stopped. Raises what renewing leases met, but for an outage."""
         renewing = asyncio.create_task(self._keep_leases())
         await self._notice_restart()
         try:
@@ -89,6 +89,8 @@ class LeasedWorker(Worker):
             await self._wind_up()
         finally:
             await end(renewing)
+        if not renewing.cancelled():
+            await renewing  # it ends by itself only with an error
 
     async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:  # noqa: FBT001  arq's signature
         """End the lease; arq's own way would not ask whose it is."""
@@ -141,9 +143,19 @@ class LeasedWorker(Worker):
                 _log.warning("leases not renewed", **failure(error))
                 self._be_patient()
                 continue
+            except Exception as error:
+                # Without renewals every job would be worked on twice: hand back, and leave the rest to the supervisor.
+                _log.error("leases cannot be renewed", **failure(error))
+                self.stop()
+                raise
             for id_ in lost & self._held.keys():
                 _log.info("lease lost", job=id_)
-                self.tasks[id_].cancel()
+                self._cancel(id_)
+
+    def _cancel(self, id_: JobId) -> None:
+        if work := self.job_tasks.get(id_):  # arq waits for its end, but does not ask how it ended
+            work.add_done_callback(_asked)
+        self.tasks[id_].cancel()
 
     async def _settle(self, id_: JobId, *, done: bool) -> None:
         # The work is over: from here on a claim that brings the job is a new delivery, though our reply be late.
@@ -158,9 +170,9 @@ class LeasedWorker(Worker):
         running = list(self.tasks.values())
         if running:
             _, late = await asyncio.wait(running, timeout=self._drain)
-            for task in late:
-                task.cancel()
             if late:
+                for id_ in map(JobId, list(self.tasks)):
+                    self._cancel(id_)
                 await asyncio.wait(late, timeout=2 * HAND_BACK_WITHIN)
             for task in late:
                 await end(task)
@@ -190,6 +202,12 @@ class LeasedWorker(Worker):
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _asked(work: asyncio.Task[Any]) -> None:
+    """Ask a cancelled piece of work how it ended, or asyncio would log its error, as one that nobody asked for."""
+    if not work.cancelled() and (error := work.exception()) and not isinstance(error, Retry):
+        _log.warning("delivery broke off", **failure(error))
 
 
 async def end(task: asyncio.Task[None]) -> None:

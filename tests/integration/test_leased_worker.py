@@ -1,6 +1,7 @@
 """The leased worker on a real Redis: it runs what it leases, and survives what Redis does."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -273,6 +274,57 @@ async def test_a_job_that_comes_again_before_its_release_is_answered_is_begun(
         await wait_until(queue_is_empty(cell))
         assert worker.tasks == {}
     assert begun == [job.id] * 2
+
+
+async def test_a_worker_that_cannot_renew_hands_back_and_ends_with_the_error(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No outage but an error of its own: it must not go on claiming what it cannot keep, and a supervisor sees it."""
+    job = await cell.submit()
+    work = Work(cell, go=False)
+
+    async def broken(_: object) -> None:
+        raise ZeroDivisionError
+
+    async def work_until_it_breaks() -> None:
+        async with working(work) as worker:
+            await wait_until(work.has_begun(1))
+            monkeypatch.setattr(worker._leases, "renew", broken)
+            await wait_until(_nothing_runs(work))
+
+    with pytest.raises(ZeroDivisionError):
+        await work_until_it_breaks()
+    found = await cell.stored(job)
+    assert isinstance(found, Processing)
+    assert (found.attempts, found.holder) == (0, "")
+
+
+async def test_a_cancelled_job_that_ends_otherwise_is_no_error_of_asyncio(cell: Cell) -> None:
+    """Its cancellation got lost, and it found itself superseded: arq waits for it, and asks for nothing."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def superseded(_: dict[str, Any], __: TenantId, ___: JobId) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            raise Retry
+
+    async def nothing_runs() -> bool:
+        return not worker.tasks
+
+    job = await cell.submit()
+    async with serving(cell.redis, superseded) as worker:
+        await begun.wait()
+        await cell.store.erase(entry_of(job))
+        await cell.queue.discard(job.id)
+        await ended.wait()
+        await wait_until(nothing_runs)
+    gc.collect()
+    assert complaints == []
 
 
 def watched(worker: LeasedWorker, monkeypatch: pytest.MonkeyPatch) -> list[JobId]:
