@@ -24,7 +24,7 @@ async def test_a_deleted_waiting_job_never_runs(one_at_a_time: Stack) -> None:
     """204; gone from every view, its audio too; and no worker ever hears of it."""
     stack = one_at_a_time
     async with Client(stack.url, stack.new_tenant()[1]) as client:
-        running = await client.submit(recording(1))
+        running = await client.submit(recording(3))
         await wait_until(lambda: busy(stack))
         waiting = await client.submit(recording(0))
         assert await client.delete(waiting) == (204, None)
@@ -42,7 +42,7 @@ async def test_a_processing_job_cannot_be_deleted(one_at_a_time: Stack) -> None:
     """400 in the contract's words; the job is whole, and ends with its result."""
     stack = one_at_a_time
     async with Client(stack.url, stack.new_tenant()[1]) as client:
-        job = await client.submit(recording(1))
+        job = await client.submit(recording(3))
         await wait_until(lambda: busy(stack))
         assert await client.delete(job) == (
             400,
@@ -105,7 +105,7 @@ async def test_a_worker_that_finishes_after_an_erase_leaves_nothing(fresh_stack:
     worker = stack.workers[0]
     tenant, apikey = stack.new_tenant()
     async with Client(stack.url, apikey) as client:
-        job = await client.submit(recording(1))
+        job = await client.submit(recording(3))
     await wait_until(lambda: busy(stack))
     worker.send_signal(signal.SIGSTOP)
     await wait_until(lambda: idle(stack))
