@@ -81,7 +81,10 @@ class AudioDirectory:
         await _in_thread(self._remove_tenant, self._root / _checked(tenant))
 
     async def older_than(self, age: timedelta) -> list[tuple[TenantId, JobId]]:
-        """Return the recordings that were stored longer ago; of more than 10,000, as many at random."""
+        """Return the recordings that were stored longer ago; of more than 10,000, as many at random.
+
+        So each is returned sooner or later, and how soon is not promised.
+        """
         return await _in_thread(self._older_than, time.time() - age.total_seconds())
 
     async def check(self) -> None:

@@ -4,18 +4,17 @@ Works from `due` and from the audio store alone, under a short lock, so that one
 is at work at a time. Every step is an ordinary conditional write or a removal that may be repeated.
 """
 
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
 
-import msgspec
 import structlog
 from msgspec import Struct
 
 from retention.audio import AudioDirectory
 from retention.errors import Superseded
-from retention.job import Completed, Failed, Processing, Waiting, fail
-from retention.log import failure
+from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
 from retention.queue import JobQueue
-from retention.store import Entry, JobStore
+from retention.store import Damaged, Entry, JobStore
 
 _BATCH = 200
 
@@ -40,48 +39,71 @@ class Caretaker:
         self._orphan_after = orphan_after
 
     async def round(self, token: str, *, during: timedelta) -> Round | None:
-        """Do what is due now; None when another caretaker is at work. `during` is how long the lock is held."""
+        """Do what is due now; None when another caretaker is at work.
+
+        `during` is how long the lock is held. Entries are attended to for half of it, the most overdue first,
+        and the next round goes on from there: however many jobs wait, audio is swept in every round.
+        """
         if not await self._store.alone(token, during):
             return None
+        enough = time.monotonic() + during.total_seconds() / 2
         done = Round()
-        attended: set[Entry] = set()
-        while entries := [entry for entry in await self._store.due(_BATCH) if entry not in attended]:
-            for entry in entries:
-                attended.add(entry)
-                try:
-                    await self._attend(entry, done)
-                except (msgspec.MsgspecError, ValueError) as error:  # a damaged record must not end all rounds
-                    _log.error("record cannot be read", tenant=entry.tenant, job=entry.job, **failure(error))
+        while entries := await self._store.due(_BATCH):
+            await self._attend(entries, done)
+            if time.monotonic() >= enough:
+                break
         done.orphans = await self._sweep_audio()
         return done
 
-    async def _attend(self, entry: Entry, done: Round) -> None:
-        stored = await self._store.read(entry.tenant, entry.job)
-        if stored is None:
-            await self._store.erase(entry)
-            await self._queue.discard(entry.job)
-            await self._audio.remove(entry.tenant, entry.job)
-            done.expired += 1
-            return
-        match stored.job:
-            case (Waiting() | Processing()) as job if job.deadline <= stored.now:
-                try:
-                    await self._store.write(
-                        fail(job, "deadline", now=stored.now), now=stored.now, sealed={"submission": b"", "key": b""}
-                    )
-                except Superseded:
-                    return  # it moved by itself; the next round sees where to
-                await self._queue.discard(job.id)
-                await self._audio.remove(job.tenant, job.id)
-                _log.warning("job failed", tenant=job.tenant, job=job.id, reason="deadline")
-            case Waiting() | Processing() as job:
+    async def _attend(self, entries: list[Entry], done: Round) -> None:
+        now, found = await self._store.look_at(entries)
+        looked: list[tuple[Entry, Job | Damaged]] = []
+        unfinished: list[Unfinished] = []
+        over: list[Entry] = []
+        for entry, job in zip(entries, found, strict=True):
+            match job:
+                case None:
+                    over.append(entry)
+                    continue
+                case Damaged():
+                    _log.error("record cannot be read", tenant=entry.tenant, job=entry.job, error=job.error)
+                case Waiting() | Processing() if job.deadline <= now:
+                    await self._fail(job, now)
+                    continue
+                case Waiting() | Processing():
+                    unfinished.append(job)
+                case Completed() | Failed():
+                    pass  # it ended since it was found due
+            looked.append((entry, job))
+        lacking = await self._queue.lacking([job.id for job in unfinished])
+        for job in unfinished:
+            if job.id in lacking:
                 done.rescued += await self._queue.put(job.tenant, job.id)
-                await self._store.look_again(job, now=stored.now)
-            case Completed() | Failed() as job:
-                await self._store.look_again(job, now=stored.now)
+        await self._store.look_again(looked, now=now)
+        done.expired += await self._clear(over)
+
+    async def _clear(self, over: list[Entry]) -> int:
+        if over:
+            await self._store.erase(*over)
+            await self._queue.discard(*(entry.job for entry in over))
+        for entry in over:
+            await self._audio.remove(entry.tenant, entry.job)
+        return len(over)
+
+    async def _fail(self, job: Unfinished, now: datetime) -> None:
+        try:
+            await self._store.write(fail(job, "deadline", now=now), now=now, sealed={"submission": b"", "key": b""})
+        except Superseded:
+            return  # it moved by itself; the next round sees where to
+        await self._queue.discard(job.id)
+        await self._audio.remove(job.tenant, job.id)
+        _log.warning("job failed", tenant=job.tenant, job=job.id, reason="deadline")
 
     async def _sweep_audio(self) -> int:
-        """Remove audio that no unfinished job needs: of finished jobs, and of records never written."""
+        """Remove audio that no unfinished job needs: of finished jobs, and of records never written.
+
+        Of a backlog of more than 10,000 recordings a part is looked at, another one in each round.
+        """
         aged = await self._audio.older_than(self._orphan_after)
         orphans = await self._store.without_unfinished_job(aged)
         for tenant, job in orphans:

@@ -48,6 +48,19 @@ class JobQueue:
         with reaching_redis():
             return bool(await self._enqueue(keys=keys, args=[job, body, self._life // timedelta(milliseconds=1)]))
 
+    async def lacking(self, jobs: list[JobId]) -> set[JobId]:
+        """Return those of the jobs that the queue does not hold, or not whole."""
+        if not jobs:
+            return set()
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.zmscore(keyspace.QUEUE, jobs)
+                for job in jobs:
+                    pipe.exists(keyspace.DELIVERY_PREFIX + job)
+                places, *deliveries = await pipe.execute()
+        held = zip(jobs, places, deliveries, strict=True)
+        return {job for job, place, delivery in held if place is None or not delivery}
+
     async def discard(self, *jobs: JobId) -> None:
         """Take removed jobs out. Who holds a lease on one loses it with the next renewal."""
         with reaching_redis():

@@ -140,8 +140,7 @@ class JobService:
         while entries := await self._store.all_of(tenant):
             # The queue first: while the list names a job, a repetition finds it, whatever broke off.
             await self._queue.discard(*(entry.job for entry in entries))
-            for entry in entries:
-                await self._store.erase(entry)
+            await self._store.erase(*entries)
             erased += len(entries)
         await self._audio.remove_tenant(tenant)
         if not known and not erased:

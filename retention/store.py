@@ -5,7 +5,7 @@ from (`lua/write.lua`). Moments are unix milliseconds only here; `now` is Redis'
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -45,6 +45,12 @@ class Entry(Struct, frozen=True, kw_only=True):
     customer: CustomerTag | None
 
 
+class Damaged(Struct, frozen=True, kw_only=True):
+    """Stands for a record that cannot be read."""
+
+    error: str
+
+
 def entry_of(job: Job) -> Entry:
     """Return the entry that stands for a job."""
     return Entry(tenant=job.tenant, job=job.id, customer=job.customer)
@@ -76,6 +82,17 @@ class JobStore:
             return None
         return Stored(job=found, now=now, key=key or b"", submission=submission or b"", result=result or b"")
 
+    async def look_at(self, entries: list[Entry]) -> tuple[datetime, list[Job | Damaged | None]]:
+        """Return the records alone of many jobs at once: None for one that is gone or over."""
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.time()
+                for entry in entries:
+                    pipe.hget(keyspace.job(entry.tenant, entry.job), "record")
+                time, *records = await pipe.execute()
+        now = _moment(time)
+        return now, [_found(record, now) for record in records]
+
     async def write(self, job: Job, *, now: datetime, sealed: dict[Field, bytes] | None = None) -> None:
         """Write the record onto the revision before its own; an empty sealed field is dropped.
 
@@ -105,12 +122,17 @@ class JobStore:
 
     async def remove(self, job: Job) -> None:
         """Remove a job, with its key and every entry, if its revision still stands. Raises Superseded."""
-        if not await self._take_out(entry_of(job), str(job.revision)):
-            raise Superseded(job.id)
+        with reaching_redis():
+            if not await self._take_out(entry_of(job), str(job.revision), self._redis):
+                raise Superseded(job.id)
 
-    async def erase(self, entry: Entry) -> None:
-        """Remove whatever there is of a job, in any state and of any revision."""
-        await self._take_out(entry, "")
+    async def erase(self, *entries: Entry) -> None:
+        """Remove whatever there is of these jobs, in any state and of any revision."""
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for entry in entries:
+                    await self._take_out(entry, "", pipe)
+                await pipe.execute()
 
     async def latest(self, tenant: TenantId) -> list[Job]:
         """Return the tenant's newest jobs, at most LISTED of them, newest first."""
@@ -138,18 +160,20 @@ class JobStore:
             return list(map(_entry, await self._redis.zrange(keyspace.jobs_of(tenant), 0, 999)))
 
     async def without_unfinished_job(self, named: list[tuple[TenantId, JobId]]) -> list[tuple[TenantId, JobId]]:
-        """Return those of the named that are gone or final."""
+        """Return those of the named that are gone or final. One whose record cannot be read may be neither."""
         found: list[tuple[TenantId, JobId]] = []
         for batch in (named[start : start + _PAGE] for start in range(0, len(named), _PAGE)):
             with reaching_redis():
                 async with self._redis.pipeline(transaction=False) as pipe:
                     for name in batch:
                         pipe.hget(keyspace.job(*name), "record")
-                    records = await pipe.execute()
+                    pipe.time()
+                    *records, time = await pipe.execute()
+            now = _moment(time)
             found.extend(
                 name
                 for name, record in zip(batch, records, strict=True)
-                if record is None or not isinstance(_decode(record), Unfinished)
+                if not isinstance(_found(record, now), Unfinished | Damaged)
             )
         return found
 
@@ -160,21 +184,26 @@ class JobStore:
             members = await self._redis.zrangebyscore(keyspace.DUE, "-inf", now, start=0, num=limit)
         return list(map(_entry, members))
 
-    async def look_again(self, job: Job, *, now: datetime) -> None:
-        """Move the job's entry in `due` to the next moment at which somebody must look."""
-        member = keyspace.entry(job.tenant, job.id, job.customer)
-        with reaching_redis():
-            await self._redis.zadd(keyspace.DUE, {member: _ms(self._moments(job, now)[1])}, xx=True)
+    async def look_again(self, looked: list[tuple[Entry, Job | Damaged]], *, now: datetime) -> None:
+        """Move entries in `due` to the next moment at which somebody must look."""
+        moments = {
+            keyspace.entry(entry.tenant, entry.job, entry.customer): _ms(
+                now + self._rescue_after if isinstance(job, Damaged) else self._moments(job, now)[1]
+            )
+            for entry, job in looked
+        }
+        if moments:
+            with reaching_redis():
+                await self._redis.zadd(keyspace.DUE, moments, xx=True)
 
     async def alone(self, token: str, during: timedelta) -> bool:
         """Take the caretaker's lock for so long, unless another holds it."""
         with reaching_redis():
             return bool(await self._redis.set(keyspace.CARETAKER, token, nx=True, px=during))
 
-    async def _take_out(self, entry: Entry, revision: str) -> bool:
+    async def _take_out(self, entry: Entry, revision: str, client: Redis) -> Any:
         member = keyspace.entry(entry.tenant, entry.job, entry.customer)
-        with reaching_redis():
-            return bool(await self._remove(keys=_keys(entry.tenant, entry.job), args=[revision, member]))
+        return await self._remove(keys=_keys(entry.tenant, entry.job), args=[revision, member], client=client)
 
     def _moments(self, job: Job, now: datetime) -> tuple[datetime, datetime]:
         """When the key expires, and when somebody must look at the job next."""
@@ -187,6 +216,16 @@ class JobStore:
                 patience = job.deadline - job.created
                 look = now + self._rescue_after
                 return job.deadline + patience, min(look, job.deadline) if job.deadline > now else look
+
+
+def _found(record: bytes | None, now: datetime) -> Job | Damaged | None:
+    if record is None:
+        return None
+    try:
+        job = _decode(record)
+    except msgspec.MsgspecError as error:
+        return Damaged(error=type(error).__name__)
+    return None if _is_over(job, now) else job
 
 
 def _is_over(job: Job, now: datetime) -> bool:

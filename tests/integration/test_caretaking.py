@@ -6,22 +6,23 @@ from datetime import timedelta
 
 from retention import keyspace
 from retention.caretaking import Round
-from retention.job import Failed, Processing, TenantId, claim, complete, new_job_id
+from retention.job import Failed, JobId, Processing, TenantId, claim, complete, new_job_id
 from tests.integration.cell import AUDIO, HOUR, RESCUE_AFTER, WEEK, Cell, milliseconds, spoken
 
 LOCK = timedelta(seconds=5)
+NO_TIME = timedelta(milliseconds=1)
 
 
-async def go_round(cell: Cell) -> Round:
+async def go_round(cell: Cell, *, during: timedelta = LOCK) -> Round:
     await cell.redis.delete(keyspace.CARETAKER)
-    done = await cell.caretaker.round("t", during=LOCK)
+    done = await cell.caretaker.round("t", during=during)
     assert done is not None
     return done
 
 
-async def record(cell: Cell, tenant: TenantId, *, old: bool) -> None:
-    """Store audio without a record."""
-    id_ = new_job_id()
+async def record(cell: Cell, tenant: TenantId, *, old: bool, id_: JobId | None = None) -> None:
+    """Store audio, of this job or without a record."""
+    id_ = id_ or new_job_id()
     await cell.audio.write(tenant, id_, spoken(AUDIO))
     if old:
         moment = time.time() - 21
@@ -161,3 +162,29 @@ async def test_a_damaged_record_does_not_end_the_round(cell: Cell) -> None:
     await record(cell, cell.tenant, old=True)
     assert await go_round(cell) == Round(rescued=1, orphans=1)
     assert await cell.queued() == [lost.id]
+
+
+async def test_a_round_is_bounded_and_the_next_one_goes_on(cell: Cell) -> None:
+    """In no time a round attends to the most overdue alone, and yet sweeps audio; every round gets further."""
+    for number in range(500):
+        waiting = keyspace.entry(cell.tenant, (await cell.accepted(ago=HOUR)).id, None)
+        await cell.redis.zadd(keyspace.DUE, {waiting: number})
+    over = keyspace.entry(cell.tenant, new_job_id(), None)
+    await cell.redis.zadd(keyspace.DUE, {over: 500})
+    await record(cell, cell.tenant, old=True)
+    assert await go_round(cell, during=NO_TIME) == Round(rescued=200, orphans=1)
+    assert await go_round(cell, during=NO_TIME) == Round(rescued=200)
+    assert await go_round(cell, during=NO_TIME) == Round(rescued=100, expired=1)
+    assert await cell.redis.zcount(keyspace.DUE, 0, 500) == 0
+
+
+async def test_damaged_records_do_not_hide_what_is_due_after_them(cell: Cell) -> None:
+    """However many there are: each is put off, and keeps its audio, of which nobody knows whether it is needed."""
+    damaged = [await cell.accepted(ago=HOUR) for _ in range(250)]
+    for job in damaged:
+        await cell.redis.hset(keyspace.job(cell.tenant, job.id), "record", b"{}")
+    await record(cell, cell.tenant, old=True, id_=damaged[0].id)
+    lost = await cell.accepted(ago=RESCUE_AFTER)
+    assert await go_round(cell) == Round(rescued=1)
+    assert await cell.queued() == [lost.id]
+    assert len(cell.recordings()) == 1
