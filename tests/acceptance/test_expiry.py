@@ -18,6 +18,7 @@ async def test_a_job_is_there_for_its_minute_and_leaves_no_trace_after_it(stack:
     A failed job is kept and forgotten like a completed one.
     """
     async with Client(stack.url, stack.new_tenant()[1]) as client:
+        began = datetime.now(UTC) - timedelta(milliseconds=1)  # moments are cut to whole ones
         jobs = [
             await client.submit(recording(0), results_ttl=1),
             await client.submit(b"RIFF" + bytes(4) + b"WAVE" + bytes(200), results_ttl=1),
@@ -28,7 +29,7 @@ async def test_a_job_is_there_for_its_minute_and_leaves_no_trace_after_it(stack:
             code, body = await client.look_up(job)
             assert (code, body["status"]) == (200, status)
             ended.append(datetime.fromisoformat(body["updated"]))
-            assert abs(datetime.now(UTC) - ended[-1]) < timedelta(seconds=2)
+            assert began <= ended[-1] <= datetime.now(UTC)
 
         await clock_shows(min(ended) + timedelta(seconds=55))
         assert [(await client.look_up(job))[0] for job in jobs] == [200, 200]

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ WEEK = timedelta(days=7)
 RESCUE_AFTER = timedelta(seconds=30)
 SUBMISSION = Submission(media=Media(type="audio/wav", rate=16000), model="en-US_Multimedia")
 AUDIO = b"RIFF of a whispered secret"
+_ROUNDING = timedelta(milliseconds=1)
 RESULTS = b'{"results":[],"result_index":0}'
 
 
@@ -79,11 +80,11 @@ class Cell:
     async def fields(self, job: Job) -> set[bytes]:
         return set(await self.redis.hkeys(keyspace.job(job.tenant, job.id)))
 
-    async def expires(self, job: Job) -> datetime:
-        """Return when the key of the job expires, by what Redis says."""
-        now = milliseconds(await self.store.now())
-        left = await self.redis.pttl(keyspace.job(job.tenant, job.id))
-        return datetime.fromtimestamp((now + left) / 1000, UTC)
+    async def expires(self, key: str) -> tuple[datetime, datetime]:
+        """Return the least and the greatest moment at which a key expires, by what Redis says."""
+        before = await self.store.now()
+        left = timedelta(milliseconds=await self.redis.pttl(key))
+        return before + left - _ROUNDING, await self.store.now() + left + _ROUNDING
 
     async def due(self, job: Job) -> int | None:
         """Return when somebody must look at the job, in unix milliseconds."""

@@ -69,7 +69,7 @@ async def at_work(of: int | None = None) -> list[psutil.Process]:
 
 
 async def test_cancelling_kills_the_children_of_the_recording_and_no_others() -> None:
-    """The decoder and the child at work die within a second; the transcriber goes on with another recording."""
+    """Decoder and child at work die long before the 200 s they would take; another recording is served."""
     async with running() as transcriber:
         idle = set(children())
         job = asyncio.create_task(transcriber.transcribe(stream(recording(200)), SCRIPTED))
@@ -83,7 +83,7 @@ async def test_cancelling_kills_the_children_of_the_recording_and_no_others() ->
         async def gone() -> bool:
             return not any(process.is_running() for process in wanted)
 
-        await wait_until(gone, within=1)
+        await wait_until(gone, within=5)
         assert DONE in await transcriber.transcribe(stream(recording(0)), SCRIPTED)
 
 
@@ -110,7 +110,7 @@ async def test_cancelling_kills_the_decoder() -> None:
         async def alone() -> bool:
             return set(children()) == before
 
-        await wait_until(alone, within=1)
+        await wait_until(alone, within=5)
 
 
 async def test_a_child_that_hangs_is_killed() -> None:
