@@ -4,18 +4,16 @@ Everything runs in a temporary directory, on a free port, with a Redis of its ow
 status 1 and a sentence when something is not as promised.
 """
 
-import asyncio
 import sys
 import time
 import wave
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
 
 from api.client import Client, JobGone, ServiceError
-from deploy.processes import ROOT, StackError, interrupt_on_signals, temporary_directory
+from deploy.processes import ROOT, StackError, interrupt_on_signals, run_interruptibly, temporary_directory
 from deploy.stack import Stack
 from deploy.storage import Stored, everything_stored, files_holding
 
@@ -34,7 +32,10 @@ def main() -> int:
     interrupt_on_signals()
     try:
         with temporary_directory() as directory:
-            asyncio.run(_demonstrate(directory))
+            _title("Volant: a recording, its words, and nothing left of either")
+            _say("Starting a Redis and the API; the worker comes later, so that the job waits.")
+            with Stack(directory, workers=0) as stack:
+                run_interruptibly(_demonstrate(stack))
     except (BrokenPromiseError, StackError, ServiceError) as error:
         click.secho(f"\nNot as promised: {error}", fg="red", err=True)
         return 1
@@ -44,18 +45,15 @@ def main() -> int:
     return 0
 
 
-async def _demonstrate(directory: Path) -> None:
-    _title("Volant: a recording, its words, and nothing left of either")
-    _say("Starting a Redis and the API; the worker comes later, so that the job waits.")
-    with Stack(directory, workers=0) as stack:
-        async with Client(stack.url, stack.apikey) as client:
-            id_ = await _submit(client)
-            await _look_at_rest(stack, id_, audio=True)
-            _search(stack)
-            transcript = await _recognize(stack, client, id_)
-            await _look_at_rest(stack, id_, audio=False)
-            _search(stack, transcript)
-            await _delete(stack, client, id_)
+async def _demonstrate(stack: Stack) -> None:
+    async with Client(stack.url, stack.apikey) as client:
+        id_ = await _submit(client)
+        await _look_at_rest(stack, id_, audio=True)
+        _search(stack)
+        transcript = await _recognize(stack, client, id_)
+        await _look_at_rest(stack, id_, audio=False)
+        _search(stack, transcript)
+        await _delete(stack, client, id_)
     _say("All as promised.")
 
 
@@ -102,7 +100,8 @@ async def _recognize(stack: Stack, client: Client, id_: str) -> str:
                 seen.append((job["status"], time.monotonic() - began))
                 bar.update(1, job["status"])
             if not stack.workers:
-                stack.start_worker()  # in this thread: an interrupt ends the waiting for it, too
+                stack.start_worker(wait=False)
+            _promise(stack.workers[0].poll() is None, "the worker has ended")
     _say(", ".join(f"{status} at {after:.1f} s" for status, after in seen))
     _promise(job["status"] == "completed", f"the job {job['status']}: {job.get('results')}")
     words = [word for utterance in job["results"][0]["results"] for word in utterance["alternatives"][0]["timestamps"]]

@@ -1,5 +1,6 @@
 """One process with a log file of its own, and a Redis server that is such a process."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -8,10 +9,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import redis
 
@@ -180,6 +182,35 @@ def interrupt_on_signals() -> None:
 
     for number in _ENDING:
         signal.signal(number, interrupt)
+
+
+def run_interruptibly(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine; the first signal to stop cancels it, and when it has ended KeyboardInterrupt is raised.
+
+    Raised in the middle of the event loop's own work it could be lost.
+    """
+    came: list[int] = []
+
+    async def supervise() -> None:
+        task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
+
+        def cancel(number: int, _frame: FrameType | None) -> None:
+            came.append(number)
+            loop.call_soon_threadsafe(task.cancel)
+
+        before = {number: signal.signal(number, cancel) for number in _ENDING}
+        try:
+            await asyncio.wait([task])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_IGN if came else handler)
+        if not came:
+            await task
+
+    asyncio.run(supervise())
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -123,13 +123,14 @@ class Stack:
         self._settings["port"] = str(urlsplit(self.url).port)
         api.wait_until(lambda: _is_ready(self.url), "ready")
 
-    def start_worker(self, **settings: str) -> Process:
-        """Start one more worker, with `settings` of its own, and wait until it can take jobs."""
+    def start_worker(self, *, wait: bool = True, **settings: str) -> Process:
+        """Start one more worker, with `settings` of its own, and wait until it can take jobs, if asked to."""
         name = f"worker-{len(self.workers) + 1}"
         with uninterrupted():
             worker = self._start("worker", name, settings)
             self.workers.append(worker)
-        worker.wait_until(lambda: _said(worker, "worker ready") is not None, "ready")
+        if wait:
+            worker.wait_until(lambda: _said(worker, "worker ready") is not None, "ready")
         return worker
 
     def restart_redis(self) -> None:

@@ -1,11 +1,12 @@
 """How what is run in the foreground takes a signal to stop."""
 
+import asyncio
 import signal
 from collections.abc import Iterator
 
 import pytest
 
-from deploy.processes import interrupt_on_signals, uninterrupted
+from deploy.processes import interrupt_on_signals, run_interruptibly, uninterrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,4 +49,33 @@ def test_without_a_signal_nothing_changes() -> None:
     before = [signal.getsignal(number) for number in ENDING]
     with uninterrupted():
         pass
+    assert [signal.getsignal(number) for number in ENDING] == before
+
+
+def test_a_signal_cancels_what_is_run_and_lets_it_clear_up() -> None:
+    """Whatever the event loop does in that moment: the interrupt comes when the work has ended."""
+    ended = []
+
+    async def work() -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append("in good order")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_interruptibly(work())
+    assert ended == ["in good order"]
+
+
+def test_what_is_run_without_a_signal_ends_by_itself() -> None:
+    """Its error is the caller's, and the handlers are those of before."""
+    before = [signal.getsignal(number) for number in ENDING]
+
+    async def work() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        run_interruptibly(work())
     assert [signal.getsignal(number) for number in ENDING] == before
