@@ -5,14 +5,22 @@ RetentionError
 ├── JobProcessing     a delete was refused because a worker holds the job
 ├── Superseded        the job changed, or went, since it was read: an outcome of writing, never a status
 ├── TenantGone        the tenant was deleted while the request was under way
+├── CustomerErased    the customer was erased while the request was under way
+├── NotRegistered     no such callback URL is registered by this tenant
+├── ChallengeFailed   the receiver did not answer the challenge as it must; the text says how, for the client
+├── TooManyChallenges more callback URLs were challenged within an hour than are allowed
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
 ├── KeyUnavailable    a key cannot be had: destroyed, or wrapped by a root key that is not this one
+├── Denied            the address or the form of a callback URL is not allowed
+├── Unreachable       a callback receiver gave no whole answer in time
 ├── Unavailable       the store cannot be reached or refuses writes
 └── SettingsError     a setting is missing, wrong, or contradicts another
 
 HTTP does not appear here: `api/problems.py` holds the one table that maps these to statuses.
 """
+
+from datetime import timedelta
 
 
 class RetentionError(Exception):
@@ -35,6 +43,26 @@ class TenantGone(RetentionError):
     """The tenant was deleted while the request was under way."""
 
 
+class CustomerErased(RetentionError):
+    """The customer whose data this is was erased while the request was under way (spec 6.2)."""
+
+
+class NotRegistered(RetentionError):
+    """No such callback URL is registered by this tenant (spec 1.2, 1.3)."""
+
+
+class ChallengeFailed(RetentionError):
+    """The receiver did not answer the challenge as it must (spec 3.1). The text says how, and is for the client."""
+
+
+class TooManyChallenges(RetentionError):
+    """More callback URLs were challenged within an hour than are allowed (spec 1.1)."""
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(f"wait {wait}")
+        self.wait = wait
+
+
 class AudioMissing(RetentionError):
     """The audio of the job is not in the audio store."""
 
@@ -45,6 +73,20 @@ class Unsealable(RetentionError):
 
 class KeyUnavailable(RetentionError):
     """A key cannot be had. What it sealed reads as gone."""
+
+
+class Denied(RetentionError):
+    """The address or the form of a callback URL is not allowed. The text is fixed: it does not say what was wrong."""
+
+    def __init__(self) -> None:
+        super().__init__("the callback URL is not allowed")
+
+
+class Unreachable(RetentionError):
+    """A callback receiver gave no whole answer in time: broken off, slow, no HTTP, no TLS. Its text is fixed."""
+
+    def __init__(self) -> None:
+        super().__init__("the callback receiver cannot be reached")
 
 
 class Unavailable(RetentionError):

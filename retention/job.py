@@ -21,6 +21,17 @@ TenantId = NewType("TenantId", str)
 CustomerTag = NewType("CustomerTag", str)
 """A keyed digest of a customer id: equality without the value."""
 
+RegistrationId = NewType("RegistrationId", str)
+"""One registration of a callback URL: its tag and a random part, so that registering again is another one."""
+
+Event = Literal[
+    "recognitions.started",
+    "recognitions.completed",
+    "recognitions.completed_with_results",
+    "recognitions.failed",
+]
+"""What a client may be told of (spec 3.2)."""
+
 FailureReason = Literal["undecodable", "too_long", "attempts_spent", "deadline", "audio_missing", "engine"]
 """Why a job failed, as stored. The words that clients read are in `api/responses.py`."""
 
@@ -50,6 +61,15 @@ class Submission(Struct, frozen=True, kw_only=True):
     word_confidence: bool = False
     max_alternatives: int = 1
     warnings: tuple[str, ...] = ()
+    learning_opt_out: bool = True
+    """Whether the request log must not keep it (spec 6.3). What was accepted without a decision is opted out."""
+
+
+class Callback(Struct, frozen=True, kw_only=True):
+    """Who is told of a job, and of what. The URL is the registration's; a user token is sealed beside the record."""
+
+    registration: RegistrationId
+    events: tuple[Event, ...]
 
 
 class _Record(Struct, frozen=True, kw_only=True, tag_field="status"):
@@ -60,6 +80,7 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="status"):
     updated: datetime
     results_ttl: timedelta
     customer: CustomerTag | None = None
+    callback: Callback | None = None
 
 
 class Waiting(_Record, tag="waiting", frozen=True, kw_only=True):
@@ -107,6 +128,7 @@ def accept(
     results_ttl: timedelta,
     patience: timedelta,
     customer: CustomerTag | None = None,
+    callback: Callback | None = None,
 ) -> Waiting:
     """Begin a job. It fails if it is unfinished after `patience`."""
     return Waiting(
@@ -117,6 +139,7 @@ def accept(
         updated=now,
         results_ttl=results_ttl,
         customer=customer,
+        callback=callback,
         deadline=now + patience,
     )
 
@@ -149,6 +172,7 @@ def complete(job: Processing, *, now: datetime) -> Completed:
         updated=now,
         results_ttl=job.results_ttl,
         customer=job.customer,
+        callback=job.callback,
         expires=now + job.results_ttl,
     )
 
@@ -163,6 +187,7 @@ def fail(job: Waiting | Processing, reason: FailureReason, *, now: datetime) -> 
         updated=now,
         results_ttl=job.results_ttl,
         customer=job.customer,
+        callback=job.callback,
         expires=now + job.results_ttl,
         reason=reason,
     )
@@ -177,6 +202,7 @@ def _process(job: Unfinished, *, updated: datetime, attempts: int, holder: str) 
         updated=updated,
         results_ttl=job.results_ttl,
         customer=job.customer,
+        callback=job.callback,
         deadline=job.deadline,
         attempts=attempts,
         holder=holder,

@@ -6,6 +6,7 @@ are seconds, or ISO 8601 durations such as "P7D".
 """
 
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -17,9 +18,14 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from retention.addresses import parse_networks
 from retention.errors import SettingsError
+from retention.notification import Hash
 
 Duration = timedelta
+
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_PORT_IMPLIED = re.compile(r"http://.*:80|https://.*:443")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,12 +54,25 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     public_url: Annotated[
         str, Meta(description="The base URL that clients use, for `url` fields; empty: from the Host header.")
     ] = ""
+    cors_origins: Annotated[
+        str,
+        Meta(
+            description="Origins of web pages that may use the API: https://a.example, separated by blanks,"
+            " or * for all; empty: none."
+        ),
+    ] = ""
     max_upload: Annotated[
         int, Meta(ge=100, le=1 << 40, description="The largest audio accepted, in bytes, after inflating.")
     ] = 1 << 30
+    upload_within: Annotated[Duration, Meta(description="An upload that takes longer in all is refused with 408.")] = (
+        timedelta(hours=6)
+    )
     upload_stall: Annotated[
         Duration, Meta(description="An upload from which no byte arrives for so long is refused with 408.")
     ] = timedelta(seconds=30)
+    token_life: Annotated[Duration, Meta(description="How long a bearer token is good; an hour at most.")] = timedelta(
+        hours=1
+    )
     results_ttl: Annotated[
         Duration, Meta(description="How long a result is kept after completion, unless the client asks otherwise.")
     ] = timedelta(days=7)
@@ -81,6 +100,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     orphan_after: Annotated[
         Duration, Meta(description="Audio without an unfinished job is removed when it is so old.")
     ] = timedelta(seconds=30)
+    callback_signature: Annotated[
+        Hash, Meta(description="The hash of X-Callback-Signature: sha256, or sha1 for older receivers.")
+    ] = "sha256"
+    challenges_per_hour: Annotated[
+        int, Meta(ge=1, description="Callback URLs that a tenant may have challenged within an hour.")
+    ] = 20
+    notifications_at_once: Annotated[int, Meta(ge=1, description="Notifications that one notifier sends at once.")] = (
+        100
+    )
     recognizer: Annotated[
         str, Meta(description="The engine: the name of a volant.recognizers entry point, or module:Class.")
     ] = "pocketsphinx"
@@ -96,6 +124,17 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_audio: Annotated[
         Duration, Meta(description="The longest recording, counted in decoded audio; a longer one fails.")
     ] = timedelta(hours=24)
+    callback_networks: Annotated[
+        str, Meta(description="Private networks, in CIDR form, that callbacks may reach; separated by blanks.")
+    ] = ""
+    callback_loopback: Annotated[bool, Meta(description="Let callbacks reach this machine. For development.")] = False
+    request_log: Annotated[
+        bool,
+        Meta(description="Keep audio and transcripts of requests that have not opted out, to improve the service."),
+    ] = False
+    request_log_retention: Annotated[Duration, Meta(description="How long the request log is kept.")] = timedelta(
+        days=30
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level logged.")] = (
         "info"
     )
@@ -105,6 +144,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         url = urlsplit(self.redis_url)
         rules = [
             (self.lease >= timedelta(seconds=3), "lease must be at least 3 seconds: it is renewed every third of it"),
+            (
+                minute <= self.token_life <= 60 * minute,
+                "token_life must be at least a minute and at most an hour",
+            ),
             (self.results_ttl >= minute, "results_ttl must be at least a minute"),
             (self.max_results_ttl >= self.results_ttl, "max_results_ttl must not be below results_ttl"),
             (self.patience > self.rescue_after, "patience must be longer than rescue_after"),
@@ -116,8 +159,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ),
             (self.stall >= timedelta(seconds=5), "stall must be at least 5 seconds"),
             (self.upload_stall >= timedelta(seconds=1), "upload_stall must be at least a second"),
+            (self.upload_within >= self.upload_stall, "upload_within must not be below upload_stall"),
             (self.drain >= timedelta(0), "drain must not be negative"),
+            (
+                self.cors_origins == "*" or all(map(_is_origin, self.cors_origins.split())),
+                "cors_origins must be * or origins as browsers send them: lower case, no path, no port that is implied",
+            ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
+            (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
             (
                 not url.password and "password" not in parse_qs(url.query),
                 "redis_url must not hold a password: put it into a file and name it in redis_password_file",
@@ -126,6 +175,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for holds, sentence in rules:
             if not holds:
                 raise SettingsError(sentence)
+        parse_networks(self.callback_networks)
+
+
+def _is_origin(text: str) -> bool:
+    """Tell whether a browser could send this as an origin (RFC 6454 §6.2); anything else would never match one."""
+    return _ORIGIN.fullmatch(text) is not None and not _PORT_IMPLIED.fullmatch(text)
 
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:

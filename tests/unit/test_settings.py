@@ -24,6 +24,7 @@ def test_the_defaults_agree_with_each_other() -> None:
     assert settings.results_ttl == timedelta(days=7)
     assert settings.patience == timedelta(days=7)
     assert settings.max_upload == 1_073_741_824
+    assert (settings.request_log, settings.request_log_retention) == (False, timedelta(days=30))
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
@@ -48,6 +49,8 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
+        ({"TOKEN_LIFE": "59"}, "token_life must be at least a minute"),
+        ({"TOKEN_LIFE": "3601"}, "token_life must be at least a minute and at most an hour"),
         ({"LEASE": "2"}, "lease must be at least 3 seconds"),
         ({"RESULTS_TTL": "59"}, "results_ttl must be at least a minute"),
         ({"RESULTS_TTL": "P8D"}, "max_results_ttl must not be below results_ttl"),
@@ -61,8 +64,18 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         ({"UPLOAD_STALL": "0.5"}, "upload_stall must be at least a second"),
         ({"DRAIN": "-1"}, "drain must not be negative"),
         ({"MAX_AUDIO": "59"}, "max_audio must be at least a minute"),
+        ({"REQUEST_LOG_RETENTION": "59"}, "request_log_retention must be at least a minute"),
         ({"REDIS_URL": "redis://:hush@localhost/0"}, "redis_url must not hold a password"),
         ({"REDIS_URL": "redis://localhost/0?password=hush"}, "redis_url must not hold a password"),
+        *(
+            ({"CORS_ORIGINS": text}, "cors_origins must be * or origins")
+            for text in (
+                *("a.example", "https://", "https://a.example/", "https://a.example/page", "//a.example", "null"),
+                *("https://*.example", "https://A.example", "HTTPS://a.example", "https://a.example:", "http://a?b"),
+                *("https://a.example:443", "http://a.example:80", "https://me@a.example", "https://a.example,"),
+                *("* https://a.example", "https://a.example *", "* *", "https://a.example b.example", "http://é"),
+            )
+        ),
         ({"PORT": "65536"}, "port"),
         ({"PORT": "http"}, "port"),
         ({"MAX_UPLOAD": "99"}, "max_upload"),
@@ -76,6 +89,18 @@ def test_a_wrong_setting_is_refused_by_name(environment: dict[str, str], words: 
         load({f"VOLANT_{name}": value for name, value in environment.items()})
     assert words in str(refused.value)
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "*", "https://a.example", "http://a-b.example:8080 https://xn--bcher-kva.example", "http://[::1]:3000"),
+        *("http://127.0.0.1:8080", "http://localhost:8000\n  https://a.example:80\n", "capacitor://localhost"),
+    ],
+)
+def test_origins_are_taken_as_browsers_write_them(text: str) -> None:
+    """All of them, none, or a list with whatever blanks between."""
+    assert load({"VOLANT_CORS_ORIGINS": text}).cors_origins == text
 
 
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
