@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
-from api import problems
-from api.context import JOB, RETENTION, SETTINGS, TENANT, TRANSACTION
+from api import cors, problems
+from api.backoff import Backoff
+from api.context import BACKOFF, JOB, RETENTION, SETTINGS, TENANT, TRANSACTION
 from api.routes import add_routes
 from retention.bootstrap import Retention
 from retention.errors import RetentionError
@@ -28,6 +29,7 @@ def create_app(settings: Settings, retention: Retention) -> web.Application:
     app = web.Application(middlewares=[_answer])
     app[SETTINGS] = settings
     app[RETENTION] = retention
+    app[BACKOFF] = Backoff()
     add_routes(app.router)
     return app
 
@@ -38,19 +40,22 @@ async def _answer(
 ) -> web.StreamResponse:
     began = asyncio.get_running_loop().time()
     request[TRANSACTION] = uuid.uuid4().hex
+    origins = request.app[SETTINGS].cors_origins
     status = 0  # of a request that was cut off
     trouble: dict[str, str] = {}
     try:
         try:
-            response = await handler(request)
+            preflight = cors.preflight(request, origins)
+            response = await handler(request) if preflight is None else preflight
         except Exception as error:  # noqa: BLE001 - this is where every error becomes an answer
             response = problems.answer(error)
             trouble = _trouble(error)
-            if "Expect" in request.headers and request.content.total_bytes == 0:
-                # Whether the body still comes after this answer is the client's choice: the connection ends here,
-                # or its next request could be taken for the body (RFC 9110 §10.1.1).
-                response.force_close()
+        if "Expect" in request.headers and request.content.total_bytes == 0:
+            # Whether the body still comes after this answer is the client's choice: the connection ends here,
+            # or its next request could be taken for the body (RFC 9110 §10.1.1).
+            response.force_close()
         response.headers[TRANSACTION_HEADER] = request[TRANSACTION]
+        response.headers.extend(cors.headers(request, origins))
         status = response.status
         return response
     finally:

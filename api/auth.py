@@ -1,20 +1,26 @@
-"""Who asks: the tenant of a request, from its credential and from nothing else (spec 1.0)."""
+"""Who asks: the tenant of a request, from its credential and from nothing else (spec 1.0).
 
+The credential is looked up first and failures are counted after that, so that whoever presents a good one
+is served, whatever others at the same address have presented.
+"""
+
+import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
-from api.context import RETENTION, TENANT
-from api.problems import UNAUTHORIZED
+from api.backoff import source_of
+from api.context import BACKOFF, RETENTION, TENANT
+from api.problems import UNAUTHORIZED, Problem
 from retention.job import TenantId
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def authenticated(handler: Handler) -> Handler:
-    """Serve only requests that bear a valid key; refuse others with 401, before their bodies are read."""
+    """Serve only requests that bear a valid key or token; refuse others with 401, before their bodies are read."""
 
     async def guarded(request: web.Request) -> web.Response:
         request[TENANT] = await _tenant(request)
@@ -27,15 +33,34 @@ async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes])
     """Give the audio; raise Problem 401 at its end if the key was revoked while it came in, which may take long."""
     async for piece in audio:
         yield piece
-    await _tenant(request)
+    await _tenant(request, again=True)
 
 
-async def _tenant(request: web.Request) -> TenantId:
-    key = presented_key(request.headers.get("Authorization", ""))
-    tenant = await request.app[RETENTION].tenants.authenticate(key) if key else None
+async def _tenant(request: web.Request, *, again: bool = False) -> TenantId:
+    header = request.headers.get("Authorization", "")
+    if not header:
+        # Not counted, and never 429: some clients present their credentials only when a 401 asks (spec 0, no. 4).
+        raise UNAUTHORIZED.problem()
+    tenants, tokens = request.app[RETENTION].tenants, request.app[RETENTION].tokens
+    if key := presented_key(header):
+        tenant = await tenants.authenticate(key)
+    elif token := presented_token(header):
+        tenant = await (tokens.authenticate_again if again else tokens.authenticate)(token)
+    else:
+        tenant = None
     if tenant is None:
+        count_failure(request)
         raise UNAUTHORIZED.problem()
     return tenant
+
+
+def count_failure(request: web.Request) -> None:
+    """Count a wrong credential against the address that sent it. Raises Problem 429 when these were too many."""
+    wait = request.app[BACKOFF].failed(source_of(request.remote), now=asyncio.get_running_loop().time())
+    if wait:
+        raise Problem(
+            429, "Too many wrong credentials came from this address; wait.", headers={"Retry-After": str(wait)}
+        )
 
 
 def presented_key(header: str) -> str | None:
@@ -48,3 +73,9 @@ def presented_key(header: str) -> str | None:
     except (binascii.Error, ValueError):
         return None
     return pair.partition(":")[2] or None
+
+
+def presented_token(header: str) -> str | None:
+    """Return the token in a Bearer `Authorization` header (RFC 6750 §2.1); None without one."""
+    scheme, _, token = header.partition(" ")
+    return (token.strip() or None) if scheme.lower() == "bearer" else None

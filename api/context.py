@@ -2,12 +2,14 @@
 
 from aiohttp import web
 
+from api.backoff import Backoff
 from retention.bootstrap import Retention
 from retention.job import TenantId
 from retention.settings import Settings
 
 SETTINGS = web.AppKey("SETTINGS", Settings)
 RETENTION = web.AppKey("RETENTION", Retention)
+BACKOFF = web.AppKey("BACKOFF", Backoff)
 
 TRANSACTION: web.RequestKey[str] = web.RequestKey("TRANSACTION")
 """The id of this request, in its log line and in its answer."""

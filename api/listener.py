@@ -12,8 +12,9 @@ import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from api import problems
+from api import cors, problems
 from api.app import TRANSACTION_HEADER
+from api.context import SETTINGS
 from retention.log import failure
 
 HEAD_WITHIN = timedelta(seconds=20)
@@ -39,10 +40,11 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection, with a limit on slow heads and without texts of its own."""
 
-    __slots__ = ("__weakref__", "_head_timer")
+    __slots__ = ("__weakref__", "_cors_origins", "_head_timer")
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, cors_origins: str, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._cors_origins = cors_origins
         self._head_timer: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -88,6 +90,7 @@ class Connection(web.RequestHandler):
         refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
         response = problems.present(refusal)
         response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
+        response.headers.extend(cors.headers(request, self._cors_origins))  # none where nothing could be parsed
         response.force_close()
         _log.info("not a request", status=response.status, transaction=transaction, **(failure(exc) if exc else {}))
         return response
@@ -129,6 +132,7 @@ async def listening(app: web.Application, *, host: str, port: int, grace: timede
         connection = Connection(
             runner.server,
             loop=loop,
+            cors_origins=app[SETTINGS].cors_origins,
             auto_decompress=False,  # inflating is ours, with a bound
             keepalive_timeout=IDLE_FOR.total_seconds(),
             lingering_time=DRAIN_FOR.total_seconds(),

@@ -10,14 +10,15 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 from msgspec import Struct
 from multidict import MultiMapping
 
 from api.models import DEFAULT_MODEL, SERVED_MODELS
 from api.problems import Problem, printable
-from retention.job import Media, Submission
+from retention.job import Event, Media, Submission
+from retention.notification import DEFAULT_EVENTS
 from retention.settings import Settings
 
 MOST_ALTERNATIVES = 100
@@ -63,6 +64,8 @@ _REFUSED_TEXTS = frozenset(
     {"acoustic_customization_id", "customization_id", "grammar_name", "language_customization_id"}
 )
 _PRESUME_CALLBACK = frozenset({"events", "user_token"})
+_EVENTS: frozenset[str] = frozenset(get_args(Event))
+_LONGEST_TOKEN = 4096
 _HONOURED = frozenset(
     {
         "callback_url",
@@ -77,6 +80,14 @@ _HONOURED = frozenset(
 _KEYWORDS, _KEYWORD_LENGTH = 1000, 1024
 
 
+class Told(Struct, frozen=True, kw_only=True):
+    """Who wants to be told, of what, and what is told along (spec 1.3)."""
+
+    url: str
+    events: tuple[Event, ...]
+    user_token: str
+
+
 class Wishes(Struct, frozen=True, kw_only=True):
     """What the query asks for, as far as it can be had."""
 
@@ -85,9 +96,10 @@ class Wishes(Struct, frozen=True, kw_only=True):
     word_confidence: bool
     max_alternatives: int
     results_ttl: timedelta
+    told: Told | None
     warnings: tuple[str, ...]
 
-    def submission(self, media: Media) -> Submission:
+    def submission(self, media: Media, *, learning_opt_out: bool) -> Submission:
         """Return the submission of these wishes for this audio."""
         return Submission(
             media=media,
@@ -96,11 +108,12 @@ class Wishes(Struct, frozen=True, kw_only=True):
             word_confidence=self.word_confidence,
             max_alternatives=self.max_alternatives,
             warnings=self.warnings,
+            learning_opt_out=learning_opt_out,
         )
 
 
 def read(query: MultiMapping[str], settings: Settings) -> Wishes:
-    """Read the query of a submission. Of a repeated parameter the first counts; `keywords` are merged.
+    """Read the query of a submission. Of a repeated parameter the first counts; `keywords` and `events` are merged.
 
     Raises Problem: 404 for an unknown model; 400, naming the parameter, for a value out of range and for
     what must be refused.
@@ -108,8 +121,6 @@ def read(query: MultiMapping[str], settings: Settings) -> Wishes:
     model = query.get("model", DEFAULT_MODEL)
     if model not in SERVED_MODELS:
         raise Problem(404, f"Model {printable(model)} not found")
-    if "callback_url" in query:
-        raise Problem(400, f"callback url '{printable(query['callback_url'])}' is not registered")
     _whole(query, "inactivity_timeout", default=-1, low=-1)
     results_ttl, cut = _results_ttl(query, settings)
     return Wishes(
@@ -118,15 +129,35 @@ def read(query: MultiMapping[str], settings: Settings) -> Wishes:
         word_confidence=_switch(query, "word_confidence"),
         max_alternatives=min(MOST_ALTERNATIVES, max(1, _whole(query, "max_alternatives", default=1, low=0))),
         results_ttl=results_ttl,
+        told=_told(query),
         warnings=tuple(cut + _warnings(query, model)),
     )
+
+
+def _told(query: MultiMapping[str]) -> Told | None:
+    if "callback_url" not in query:
+        return None
+    named = [name for name in ",".join(query.getall("events", [])).split(",") if name]
+    for name in named:
+        if name not in _EVENTS:
+            raise Problem(400, f"'events' does not know '{printable(name)}'")
+    events = cast("tuple[Event, ...]", tuple(dict.fromkeys(named))) or DEFAULT_EVENTS
+    if {"recognitions.completed", "recognitions.completed_with_results"} <= set(events):
+        raise Problem(400, "'events' takes recognitions.completed or recognitions.completed_with_results, not both")
+    token = query.get("user_token", "")
+    if len(token) > _LONGEST_TOKEN:
+        raise Problem(400, f"'user_token' must not be longer than {_LONGEST_TOKEN} characters")
+    return Told(url=query["callback_url"], events=events, user_token=token.encode(errors="replace").decode())
 
 
 def _warnings(query: MultiMapping[str], model: str) -> list[str]:
     unexpected, unsupported, unknown = [], [], []
     for name in dict.fromkeys(query):
         if name in _PRESUME_CALLBACK:
-            unexpected.append(f"unexpected query parameter '{name}', query parameter 'callback_url' was not specified")
+            if "callback_url" not in query:
+                unexpected.append(
+                    f"unexpected query parameter '{name}', query parameter 'callback_url' was not specified"
+                )
         elif _refused(query, name):
             raise Problem(400, f"{name} is not a supported feature for model {model}")
         elif _unsupported(query, name):
@@ -201,7 +232,7 @@ def _whole(query: MultiMapping[str], name: str, *, default: int, low: int) -> in
 
 def _number(query: MultiMapping[str], name: str, limits: _Range) -> float:
     text = query[name]
-    if re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE]-?[0-9]{1,3})?", text):
+    if re.fullmatch(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE]-?[0-9]{1,3})?", text):
         number = float(text)
         if limits.low <= number <= limits.high and math.isfinite(number) and not (limits.whole and number % 1):
             return number

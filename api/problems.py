@@ -40,6 +40,7 @@ MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP.")
 JOB_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "job not found")
 PATH_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
 UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Speech to Text"'})
+CALLBACK_REFUSED = Refusal(HTTPStatus.BAD_REQUEST, "The callback URL is not valid, or its server did not answer.")
 UNAVAILABLE = Refusal(
     HTTPStatus.SERVICE_UNAVAILABLE, "The service is unavailable for a moment; try again.", RETRY_AFTER
 )
@@ -49,9 +50,15 @@ ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
     errors.JobProcessing: Refusal(HTTPStatus.BAD_REQUEST, "job is being processed and cannot be deleted"),
     errors.Superseded: UNAVAILABLE,  # the service decides again by itself; a client that sees it may, too
     errors.TenantGone: UNAUTHORIZED,  # its credentials went with it
+    errors.CustomerErased: Refusal(HTTPStatus.BAD_REQUEST, "the customer's data was erased while this request came in"),
+    errors.NotRegistered: Refusal(HTTPStatus.BAD_REQUEST, "the callback url is not registered"),
+    errors.ChallengeFailed: Refusal(HTTPStatus.BAD_REQUEST, "the callback url could not be registered"),
+    errors.TooManyChallenges: Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many callback urls were registered"),
     errors.AudioMissing: INTERNAL,  # the front never reads audio
     errors.Unsealable: INTERNAL,
     errors.KeyUnavailable: JOB_NOT_FOUND,  # what cannot be opened any more is gone (promise P3)
+    errors.Denied: CALLBACK_REFUSED,
+    errors.Unreachable: CALLBACK_REFUSED,
     errors.Unavailable: UNAVAILABLE,
     errors.SettingsError: INTERNAL,
 }

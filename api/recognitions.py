@@ -6,8 +6,11 @@ from aiohttp import web
 
 from api import auth, media_types, parameters, responses, uploads
 from api.context import JOB, RETENTION, SETTINGS, TENANT
-from api.problems import JOB_NOT_FOUND
-from retention.job import JobId
+from api.customers import customer_of
+from api.learning import opted_out
+from api.problems import JOB_NOT_FOUND, Problem, printable
+from retention.errors import NotRegistered
+from retention.job import Callback, JobId
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
@@ -17,16 +20,23 @@ async def create(request: web.Request) -> web.Response:
     """Accept a job. What headers and query show to be unacceptable is refused before the body is invited."""
     settings = request.app[SETTINGS]
     wishes = parameters.read(request.query, settings)
-    customer = uploads.customer_of(request)
+    customer = customer_of(request)
     declared = media_types.declared(request.headers.get("Content-Type", ""))
     uploads.check_headers(request, settings)
+    jobs = request.app[RETENTION].jobs
+    # Before the body: a store that cannot be reached refuses now, and an erasure from now on counts for this upload.
+    began = await jobs.now()
+    callback = await _callback(request, wishes.told)
     head, audio = await uploads.open_audio(request, settings)
-    job = await request.app[RETENTION].jobs.submit(
+    job = await jobs.submit(
         request[TENANT],
-        wishes.submission(media_types.settle(declared, head)),
+        wishes.submission(media_types.settle(declared, head), learning_opt_out=opted_out(request)),
         auth.still_authenticated(request, audio),
+        began=began,
         results_ttl=wishes.results_ttl,
         customer=customer,
+        callback=callback,
+        user_token=wishes.told.user_token if wishes.told else "",
     )
     request[JOB] = job.id
     return responses.created(job, url=f"{_base(request)}{request.rel_url.raw_path}/{job.id}", warnings=wishes.warnings)
@@ -50,6 +60,15 @@ async def delete(request: web.Request) -> web.Response:
     await request.app[RETENTION].jobs.delete(request[TENANT], id_)
     request[JOB] = id_
     return responses.deleted()
+
+
+async def _callback(request: web.Request, told: parameters.Told | None) -> Callback | None:
+    if told is None:
+        return None
+    try:
+        return await request.app[RETENTION].callbacks.subscribe(request[TENANT], told.url, told.events)
+    except NotRegistered:
+        raise Problem(400, f"callback url '{printable(told.url)}' is not registered") from None
 
 
 def _id(request: web.Request) -> JobId:

@@ -1,4 +1,4 @@
-"""What clients get: the bodies of spec 1.3 to 1.6 and the headers that every answer bears."""
+"""What clients get: the bodies of spec 1.3 to 1.6, 1.11 and 1.12, and the headers that every answer bears."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -45,6 +45,12 @@ class _Listed(Struct, frozen=True, kw_only=True):
     created: str
     updated: str
     status: _Status
+    user_token: str | UnsetType = UNSET
+
+
+class _Registered(Struct, frozen=True, kw_only=True):
+    status: Literal["created", "already created"]
+    url: str
 
 
 class _List(Struct, frozen=True, kw_only=True):
@@ -69,6 +75,30 @@ class _Error(Struct, frozen=True, kw_only=True):
     error: str
 
 
+class _Bought(Struct, frozen=True, kw_only=True):
+    access_token: str
+    refresh_token: str = "not_supported"  # noqa: S105 - the contract's word
+    token_type: str = "Bearer"  # noqa: S105 - the same
+    expires_in: int
+    expiration: int
+    scope: str = "ibm openid"
+
+
+class _Authorized(Struct, frozen=True, kw_only=True):
+    token: str
+
+
+class _IamContext(Struct, frozen=True, kw_only=True, rename="camel"):
+    request_id: str
+
+
+class _IamError(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    error_code: str
+    error_message: str
+    error_details: str = ""
+    context: _IamContext
+
+
 class _Nothing(Struct, frozen=True):
     pass
 
@@ -87,11 +117,17 @@ def created(job: Waiting, *, url: str, warnings: tuple[str, ...]) -> web.Respons
     )
 
 
-def listed(jobs: list[Job]) -> web.Response:
-    """Present a tenant's jobs, in the order given (spec 1.4)."""
+def listed(jobs: list[tuple[Job, str]]) -> web.Response:
+    """Present a tenant's jobs, in the order given, each with its user token if it has one (spec 1.4)."""
     rows = [
-        _Listed(id=job.id, created=_instant(job.created), updated=_instant(job.updated), status=_status(job))
-        for job in jobs
+        _Listed(
+            id=job.id,
+            created=_instant(job.created),
+            updated=_instant(job.updated),
+            status=_status(job),
+            user_token=user_token or UNSET,
+        )
+        for job, user_token in jobs
     ]
     return _json(HTTPStatus.OK, _List(recognitions=rows))
 
@@ -123,6 +159,40 @@ def deleted() -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT, headers=HEADERS)
 
 
+def registered(url: str, *, new: bool) -> web.Response:
+    """Say that a callback URL is registered (spec 1.1)."""
+    if new:
+        return _json(HTTPStatus.CREATED, _Registered(status="created", url=url))
+    return _json(HTTPStatus.OK, _Registered(status="already created", url=url))
+
+
+def done() -> web.Response:
+    """Say that what was asked for is done, with an empty body (spec 1.2, 1.7)."""
+    return web.Response(status=HTTPStatus.OK, headers=HEADERS)
+
+
+def bought(token: str, *, expires_in: int, expiration: int) -> web.Response:
+    """Hand out a token that is good for so many seconds, until that unix second (spec 1.11)."""
+    return _json(HTTPStatus.OK, _Bought(access_token=token, expires_in=expires_in, expiration=expiration))
+
+
+def authorized(token: str) -> web.Response:
+    """Hand out a token (spec 1.12)."""
+    return _json(HTTPStatus.OK, _Authorized(token=token))
+
+
+def unknown_key(transaction: str) -> web.Response:
+    """Say, as IAM does, that an API key buys nothing (spec 1.11)."""
+    return _iam_error("BXNIM0415E", "Provided API key could not be found.", transaction)
+
+
+def unknown_grant(transaction: str, *, taken: str) -> web.Response:
+    """Say, as IAM does of a property that is missing, which grant type alone is taken (spec 1.11)."""
+    return _iam_error(
+        "BXNIM0109E", "Property missing or empty.", transaction, f"Property 'grant_type' must be {taken}."
+    )
+
+
 def health(status: Literal[200, 503]) -> web.Response:
     """Say how the process is, by the status alone: the answer goes to anybody."""
     return _json(status, _Nothing())
@@ -132,6 +202,14 @@ def refused(status: int, sentence: str, headers: Mapping[str, str]) -> web.Respo
     """Present an error (spec 1.0, "Error body")."""
     phrase = HTTPStatus(status).phrase
     return _json(status, _Error(code=status, code_description=phrase, error=sentence), headers)
+
+
+def _iam_error(code: str, message: str, transaction: str, details: str = "") -> web.Response:
+    context = _IamContext(request_id=transaction)
+    return _json(
+        HTTPStatus.BAD_REQUEST,
+        _IamError(error_code=code, error_message=message, error_details=details, context=context),
+    )
 
 
 def _json(status: int, body: Struct, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from api import health, recognitions
+from api import callbacks, customers, health, identity, recognitions
 from api.auth import Handler, authenticated
 from api.problems import PATH_NOT_FOUND, Problem
 
@@ -19,10 +19,17 @@ _SERVICE: Mapping[str, Mapping[str, Handler]] = {
         "GET": authenticated(recognitions.latest),
         "POST": authenticated(recognitions.create),
     },
+    "/v1/register_callback": {"POST": authenticated(callbacks.register)},
+    "/v1/unregister_callback": {"POST": authenticated(callbacks.unregister)},
+    "/v1/user_data": {"DELETE": authenticated(customers.erase)},
     "/v1/recognitions/{id:(?s:.*)}": {
         "DELETE": authenticated(recognitions.delete),
         "GET": authenticated(recognitions.check),
     },
+}
+_IDENTITY: Mapping[str, Mapping[str, Handler]] = {
+    "/identity/token": {"POST": identity.token},
+    "/v1/authorize": {"POST": identity.authorize},
 }
 _HEALTH: Mapping[str, Mapping[str, Handler]] = {
     "/health/live": {"GET": health.live, "HEAD": health.live},
@@ -35,7 +42,7 @@ def add_routes(router: web.UrlDispatcher) -> None:
     for path, methods in _HEALTH.items():
         _add(router, path, methods)
     for prefix in ("", _INSTANCE):
-        for path, methods in _SERVICE.items():
+        for path, methods in {**_SERVICE, **_IDENTITY}.items():
             _add(router, prefix + path, methods)
     router.add_resource("/{path:(?s:.*)}").add_route("*", _no_such_path, expect_handler=_say_nothing)
 

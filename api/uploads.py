@@ -5,7 +5,6 @@ its size. Sizes are those of the inflated audio (spec 5.3).
 """
 
 import asyncio
-import re
 import zlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -13,6 +12,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from api import bodies
 from api.problems import Problem, Refusal, printable
 from retention.settings import Settings
 
@@ -20,9 +20,7 @@ LEAST = 100
 """The smallest audio that is accepted, in bytes (spec 5.3)."""
 
 _PIECE = 1 << 18
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _GZIP = zlib.MAX_WBITS | 16
-_CLOSED = Refusal(400, "The connection was closed before the body was complete.")
 _BAD_GZIP = Refusal(400, "The body is not what 'Content-Encoding: gzip' says: damaged, cut off, or followed by more.")
 
 
@@ -36,13 +34,11 @@ async def open_audio(request: web.Request, settings: Settings) -> tuple[bytes, A
     """Invite the body, and return its beginning (at least 100 bytes) and all of it, the beginning included.
 
     Raises Problem, now or while the audio is iterated: 400 for too little, for a connection that closed and
-    for bad gzip, 408 when nothing arrives for the setting `upload_stall`, 413 above `max_upload`, 503
-    when the process is told to stop and does not wait any longer.
+    for bad gzip, 408 when nothing arrives for the setting `upload_stall` or the whole has not arrived after
+    `upload_within`, 413 above `max_upload`, 503 when the process is told to stop and does not wait any longer.
     """
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(_CONTINUE)
-        request.writer.output_size = 0  # the answer proper has not begun
-    body = _received(request, settings.upload_stall)
+    await bodies.invite(request)
+    body = _received(request, settings.upload_stall, within=settings.upload_within)
     if _coding(request) == "gzip":
         # No inflated byte comes for free: this is more than gzip adds to what it cannot compress.
         body = _inflated(_bounded(body, settings.max_upload, slack=1024 + settings.max_upload // 64))
@@ -53,25 +49,6 @@ async def open_audio(request: web.Request, settings: Settings) -> tuple[bytes, A
         if len(head) >= LEAST:
             return head, _chained(head, audio)
     raise Problem(400, f"Stream was {len(head)} bytes but needs to be at least {LEAST} bytes.")
-
-
-def customer_of(request: web.Request) -> str | None:
-    """Return the customer id of `X-Watson-Metadata`, or None without the header (spec 6.1).
-
-    Raises Problem 400 for anything else than one `customer_id=…`: a privacy label is never dropped silently.
-    """
-    headers = request.headers.getall("X-Watson-Metadata", [])
-    if not headers:
-        return None
-    raw = headers[0].encode(errors="surrogateescape")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    found = re.fullmatch(r"\s*customer_id\s*=\s*([^;=]{1,256}?)\s*", text)
-    if len(headers) > 1 or found is None or not found[1].strip():
-        raise Problem(400, "'X-Watson-Metadata' must be customer_id={id}, the id without ';' and '='")
-    return found[1]
 
 
 def _coding(request: web.Request) -> str:
@@ -87,19 +64,25 @@ def _too_large(limit: int) -> Problem:
     return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The audio exceeds the limit of {limit} bytes.")
 
 
-async def _received(request: web.Request, stall: timedelta) -> AsyncIterator[bytes]:
+async def _received(request: web.Request, stall: timedelta, *, within: timedelta) -> AsyncIterator[bytes]:
     """Give the body as it arrives. When the process stops, the connection makes a Problem arrive instead."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + within.total_seconds()
     while True:
-        waiting = asyncio.timeout(stall.total_seconds())
+        if clock() > end:
+            raise Problem(408, f"The audio did not arrive within {within.total_seconds():g} seconds.")
+        waiting = asyncio.timeout_at(min(clock() + stall.total_seconds(), end))
         try:
             async with waiting:
                 piece = await request.content.read(_PIECE)
         except web.RequestPayloadError:
-            raise _CLOSED.problem() from None
+            raise bodies.CLOSED.problem() from None
         except OSError:
             if waiting.expired():  # a TimeoutError is an OSError, and so may be a lost connection
+                if clock() >= end:
+                    continue
                 raise Problem(408, f"No audio arrived for {stall.total_seconds():g} seconds.") from None
-            raise _CLOSED.problem() from None
+            raise bodies.CLOSED.problem() from None
         if not piece:
             return
         yield piece

@@ -37,7 +37,7 @@ class AudioDirectory:
     async def prepare(self) -> None:
         """Make the root, for its owner only. Raises SettingsError when it cannot serve."""
         try:
-            await _in_thread(self._prepare)
+            await in_thread(self._prepare)
         except (Unavailable, FileExistsError) as error:
             raise SettingsError(f"audio_directory: {self._root} cannot be used: {error}") from error
 
@@ -52,49 +52,49 @@ class AudioDirectory:
             async for piece in sealed:
                 waiting += piece
                 if len(waiting) >= _PIECE:
-                    size += await _in_thread(_write_all, file, waiting)
+                    size += await in_thread(_write_all, file, waiting)
                     waiting = bytearray()
-            size += await _in_thread(_write_all, file, waiting)
+            size += await in_thread(_write_all, file, waiting)
             try:
-                await _in_thread(_publish, file, path)
+                await in_thread(_publish, file, path)
             except BaseException:
-                await _in_thread(_withdraw, file, path)
+                await in_thread(_withdraw, file, path)
                 raise
         return size
 
     async def read(self, tenant: TenantId, job: JobId) -> AsyncIterator[bytes]:
         """Return a recording in pieces of at most 256 KiB. Raises AudioMissing."""
         async with _opened(_open, self._path(tenant, job)) as file:
-            while piece := await _in_thread(os.read, file, _PIECE):
+            while piece := await in_thread(os.read, file, _PIECE):
                 yield piece
 
     async def holds(self, tenant: TenantId, job: JobId) -> bool:
         """Tell whether a recording is there."""
-        return await _in_thread(self._path(tenant, job).exists)
+        return await in_thread(self._path(tenant, job).exists)
 
-    async def remove(self, tenant: TenantId, job: JobId) -> None:
-        """Remove a recording, durably. One that is not there is removed already."""
-        await _in_thread(_unlink, self._path(tenant, job))
+    async def remove(self, tenant: TenantId, *jobs: JobId) -> None:
+        """Remove recordings, durably. One that is not there is removed already."""
+        await in_thread(_unlink, *(self._path(tenant, job) for job in jobs))
 
     async def remove_tenant(self, tenant: TenantId) -> None:
         """Remove every recording of a tenant. Its directory stays: an upload may be about to publish into it."""
-        await _in_thread(self._remove_tenant, self._root / _checked(tenant))
+        await in_thread(self._remove_tenant, self._root / _checked(tenant))
 
     async def older_than(self, age: timedelta) -> list[tuple[TenantId, JobId]]:
         """Return the recordings that were stored longer ago; of more than 10,000, as many at random.
 
         So each is returned sooner or later, and how soon is not promised.
         """
-        return await _in_thread(self._older_than, time.time() - age.total_seconds())
+        return await in_thread(self._older_than, time.time() - age.total_seconds())
 
     async def check(self) -> None:
         """Return when recordings can be stored. Leaves nothing."""
-        await _in_thread(self._check)
+        await in_thread(self._check)
 
     def _prepare(self) -> None:
         if not self._root.is_dir():
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_directory(self._root.parent)
+            sync_directory(self._root.parent)
         if self._root.stat().st_mode & 0o022:
             raise SettingsError(f"audio_directory: others can write to {self._root}: make it 0700")
         with tempfile.TemporaryDirectory(dir=self._root, prefix=".") as probe:
@@ -112,21 +112,25 @@ class AudioDirectory:
             os.close(file)
 
     def _unnamed(self, directory: Path) -> int:
-        """Open a file without a name in a tenant's directory, and see that the directory itself lasts."""
+        """Open a file without a name in a tenant's directory."""
+        self._make(directory)
+        return _nameless(directory)
+
+    def _make(self, directory: Path) -> None:
+        """See that a tenant's directory is there, and lasts."""
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
             self._lasting.discard(directory)
         if directory not in self._lasting:
             # Also when another made it: its sync may be still to come, and our 201 must not be before it.
-            _sync_directory(self._root)
+            sync_directory(self._root)
             self._lasting.add(directory)
-        return _nameless(directory)
 
     def _remove_tenant(self, directory: Path) -> None:
         with contextlib.suppress(FileNotFoundError):
             for path in list(directory.iterdir()):
                 path.unlink(missing_ok=True)
-            _sync_directory(directory)
+            sync_directory(directory)
 
     def _older_than(self, moment: float) -> list[tuple[TenantId, JobId]]:
         found: list[tuple[TenantId, JobId]] = []
@@ -162,14 +166,14 @@ def _checked(name: str) -> str:
 async def _opened(opening: Callable[[Path], int], path: Path) -> AsyncIterator[int]:
     files: list[int] = []
     try:
-        await _in_thread(lambda: files.append(opening(path)))  # a caller cancelled meanwhile has it closed, too
+        await in_thread(lambda: files.append(opening(path)))  # a caller cancelled meanwhile has it closed, too
         yield files[0]
     finally:
         for file in files:
-            await _in_thread(os.close, file)
+            await in_thread(os.close, file)
 
 
-async def _in_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+async def in_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
     """Call in a thread, and wait for the end even when cancelled. Errors of the file system are Unavailable.
 
     A descriptor closed under a running call may be another file's by the time that it is used.
@@ -216,7 +220,7 @@ def _publish(file: int, path: Path) -> None:
         os.link(str(file), path, src_dir_fd=descriptors, follow_symlinks=True)
     finally:
         os.close(descriptors)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def _withdraw(file: int, path: Path) -> None:
@@ -226,13 +230,18 @@ def _withdraw(file: int, path: Path) -> None:
             _unlink(path)
 
 
-def _unlink(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-        _sync_directory(path.parent)
+def _unlink(*paths: Path) -> None:
+    """Take names out of one directory; on stable storage when this returns."""
+    changed: set[Path] = set()
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            changed.add(path.parent)
+    for directory in changed:
+        sync_directory(directory)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(opened)

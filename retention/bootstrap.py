@@ -11,19 +11,28 @@ import structlog
 from redis.asyncio import Redis
 
 from retention.audio import AudioDirectory
+from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
+from retention.egress import Egress, parse_networks
 from retention.errors import Unavailable
 from retention.holding import JobHolding
 from retention.keyring import Keyring, read_root_key
+from retention.keyspace import NOTIFICATION
 from retention.leases import Leases
 from retention.log import failure
+from retention.logged_audio import LoggedAudio
+from retention.outbox import Outbox
 from retention.queue import JobQueue
 from retention.readiness import Readiness
+from retention.registrations import Registrations
+from retention.request_log import RequestLog
 from retention.service import JobService
 from retention.settings import Settings
 from retention.store import JobStore
+from retention.telling import Telling
 from retention.tenants import Tenants
+from retention.tokens import Tokens
 
 _log = structlog.get_logger()
 
@@ -33,16 +42,26 @@ class Retention:
     """What a process is given."""
 
     jobs: JobService
+    request_log: RequestLog
     tenants: Tenants
+    registrations: Registrations
+    callbacks: Callbacks
+    telling: Telling
+    outbox: Outbox
+    egress: Egress
+    tokens: Tokens
     holding: JobHolding
     leases: Leases
+    notification_leases: Leases
     caretaker: Caretaker
     readiness: Readiness
     redis: Redis
 
 
 @asynccontextmanager
-async def open_retention(settings: Settings, *, role: Literal["api", "worker", "admin"]) -> AsyncIterator[Retention]:
+async def open_retention(
+    settings: Settings, *, role: Literal["api", "worker", "notifier", "admin"]
+) -> AsyncIterator[Retention]:
     """Open everything that keeps jobs, for as long as the block lasts.
 
     A service waits for Redis; an administrator's command fails at once, with Unavailable. Raises
@@ -52,29 +71,73 @@ async def open_retention(settings: Settings, *, role: Literal["api", "worker", "
     root = read_root_key(settings.root_key_file, create=settings.create_root_key)
     audio = AudioDirectory(settings.audio_directory)
     await audio.prepare()
-    async with connect(settings, retries=0 if role == "worker" else 3) as redis:
+    logged_audio = LoggedAudio(settings.audio_directory)
+    if settings.request_log:
+        await logged_audio.prepare()
+    egress = Egress(
+        networks=parse_networks(settings.callback_networks),
+        loopback=settings.callback_loopback,
+        at_once=settings.notifications_at_once,
+    )
+    patient = role in ("worker", "notifier")
+    async with egress, connect(settings, retries=0 if patient else 3) as redis:
         await _reach(redis, wait=role != "admin")
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
         tenants = Tenants(redis)
         keyring = await Keyring.open(redis, root)
+        registrations = Registrations(redis, keyring)
+        request_log = RequestLog(
+            redis,
+            store=store,
+            audio=logged_audio,
+            keyring=keyring,
+            retention=settings.request_log_retention if settings.request_log else None,
+        )
         readiness = Readiness(redis)
         jobs = JobService(
             store=store,
             audio=audio,
+            log=request_log,
             keyring=keyring,
             queue=queue,
             tenants=tenants,
+            registrations=registrations,
             readiness=readiness,
             patience=settings.patience,
+            upload_within=settings.upload_within,
         )
         leases = Leases(redis, lease=settings.lease)
+        notification_leases = Leases(redis, lease=settings.lease, queue=NOTIFICATION)
         yield Retention(
             jobs=jobs,
+            request_log=request_log,
             tenants=tenants,
-            holding=JobHolding(store=store, audio=audio, keyring=keyring, leases=leases),
+            registrations=registrations,
+            callbacks=Callbacks(
+                registrations=registrations,
+                tenants=tenants,
+                egress=egress,
+                hash_=settings.callback_signature,
+                challenges_per_hour=settings.challenges_per_hour,
+            ),
+            telling=Telling(
+                store=store,
+                keyring=keyring,
+                tenants=tenants,
+                registrations=registrations,
+                leases=notification_leases,
+                hash_=settings.callback_signature,
+            ),
+            outbox=Outbox(redis),
+            egress=egress,
+            tokens=Tokens(keyring=keyring, tenants=tenants, store=store, life=settings.token_life),
+            holding=JobHolding(store=store, audio=audio, log=request_log, keyring=keyring, leases=leases),
             leases=leases,
-            caretaker=Caretaker(store=store, audio=audio, queue=queue, orphan_after=settings.orphan_after),
+            notification_leases=notification_leases,
+            caretaker=Caretaker(
+                store=store, audio=audio, log=request_log, queue=queue, orphan_after=settings.orphan_after
+            ),
             readiness=readiness,
             redis=redis,
         )

@@ -11,10 +11,13 @@ import structlog
 from msgspec import Struct
 
 from retention.audio import AudioDirectory
+from retention.entries import Entry
 from retention.errors import Superseded
 from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
+from retention.keyspace import RECOGNITION
 from retention.queue import JobQueue
-from retention.store import Damaged, Entry, JobStore
+from retention.request_log import RequestLog
+from retention.store import Damaged, JobStore, dropped_by_failure
 
 _BATCH = 200
 
@@ -32,9 +35,12 @@ class Round(Struct, kw_only=True):
 class Caretaker:
     """Looks after one cell. Raises Unavailable when the store cannot be reached."""
 
-    def __init__(self, *, store: JobStore, audio: AudioDirectory, queue: JobQueue, orphan_after: timedelta) -> None:
+    def __init__(
+        self, *, store: JobStore, audio: AudioDirectory, log: RequestLog, queue: JobQueue, orphan_after: timedelta
+    ) -> None:
         self._store = store
         self._audio = audio
+        self._log = log
         self._queue = queue
         self._orphan_after = orphan_after
 
@@ -53,6 +59,7 @@ class Caretaker:
             if time.monotonic() >= enough:
                 break
         done.orphans = await self._sweep_audio()
+        done.orphans += await self._log.sweep(self._orphan_after)
         return done
 
     async def _attend(self, entries: list[Entry], done: Round) -> None:
@@ -84,7 +91,7 @@ class Caretaker:
 
     async def _clear(self, over: list[Entry]) -> int:
         if over:
-            await self._store.erase(*over)
+            await self._store.clear(*over)
             await self._queue.discard(*(entry.job for entry in over))
         for entry in over:
             await self._audio.remove(entry.tenant, entry.job)
@@ -92,10 +99,10 @@ class Caretaker:
 
     async def _fail(self, job: Unfinished, now: datetime) -> None:
         try:
-            await self._store.write(fail(job, "deadline", now=now), now=now, sealed={"submission": b"", "key": b""})
+            await self._store.write(fail(job, "deadline", now=now), now=now, sealed=dropped_by_failure(job))
         except Superseded:
             return  # it moved by itself; the next round sees where to
-        await self._queue.discard(job.id)
+        await self._queue.discard(job.id, queues=(RECOGNITION,))
         await self._audio.remove(job.tenant, job.id)
         _log.warning("job failed", tenant=job.tenant, job=job.id, reason="deadline")
 

@@ -4,22 +4,19 @@ Commands come from the entry point group `volant.commands`, so that packages whi
 other meet in one command.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import TypeVar, get_type_hints
+from typing import get_type_hints
 
 import click
 import msgspec
 
-from retention import log
-from retention.bootstrap import Retention, open_retention
-from retention.errors import KeyUnavailable, NotFound, RetentionError, SettingsError, Unavailable
-from retention.job import TenantId
-from retention.settings import Settings, load
-
-T = TypeVar("T")
+from retention.admin import loaded, with_retention
+from retention.bootstrap import Retention
+from retention.job import JobId, TenantId
+from retention.outbox import Dead
+from retention.request_log_cli import request_log
+from retention.settings import Settings
 
 
 @click.group()
@@ -40,14 +37,40 @@ def create_tenant(name: str) -> None:
     async def create(retention: Retention) -> str:
         return (await retention.tenants.create(name, now=await retention.jobs.now())).id
 
-    click.echo(_with_retention(create))
+    click.echo(with_retention(create))
 
 
 @tenant.command("list")
 def list_tenants() -> None:
     """Print every tenant: id, time of creation, name."""
-    for known in _with_retention(lambda retention: retention.tenants.all()):
+    for known in with_retention(lambda retention: retention.tenants.all()):
         click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}")
+
+
+@tenant.command("update")
+@click.argument("tenant_id")
+@click.option("--name", help="Its name, for people.")
+@click.option(
+    "--callback-signature",
+    type=click.Choice(["sha256", "sha1", "default"]),
+    help="The hash of its callback signatures; default: the service's.",
+)
+@click.option(
+    "--learning-opt-out/--no-learning-opt-out",
+    default=None,
+    help="Whether nothing more of it is kept in the request log. What is there goes with `request-log purge`.",
+)
+def update_tenant(
+    tenant_id: str, *, name: str | None, callback_signature: str | None, learning_opt_out: bool | None
+) -> None:
+    """Change what is known of a tenant. What is not named stays."""
+    changes: dict[str, object] = {"name": name} if name is not None else {}
+    if callback_signature:
+        changes["callback_signature"] = None if callback_signature == "default" else callback_signature
+    if learning_opt_out is not None:
+        changes["learning_opt_out"] = learning_opt_out
+    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), **changes))
+    click.echo("updated")
 
 
 @tenant.command("delete")
@@ -55,7 +78,7 @@ def list_tenants() -> None:
 @click.confirmation_option(prompt="This erases the tenant's keys and all its jobs, at once and for good. Go on?")
 def delete_tenant(tenant_id: str) -> None:
     """Take away a tenant with everything it has."""
-    erased = _with_retention(lambda retention: retention.jobs.delete_tenant(TenantId(tenant_id)))
+    erased = with_retention(lambda retention: retention.jobs.delete_tenant(TenantId(tenant_id)))
     click.echo(f"deleted, with {erased} jobs")
 
 
@@ -72,14 +95,14 @@ def create_key(tenant_id: str) -> None:
     async def create(retention: Retention) -> str:
         return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now())
 
-    click.echo(_with_retention(create))
+    click.echo(with_retention(create))
 
 
 @apikey.command("list")
 @click.argument("tenant_id")
 def list_keys(tenant_id: str) -> None:
     """Print a tenant's keys: public id, time of creation."""
-    for key in _with_retention(lambda retention: retention.tenants.keys(TenantId(tenant_id))):
+    for key in with_retention(lambda retention: retention.tenants.keys(TenantId(tenant_id))):
         click.echo(f"{key.id}  {key.created:%Y-%m-%dT%H:%M:%SZ}")
 
 
@@ -87,21 +110,59 @@ def list_keys(tenant_id: str) -> None:
 @click.argument("key_id")
 def revoke_key(key_id: str) -> None:
     """Make a key useless, from the next request on. KEY_ID is the middle part of the key."""
-    _with_retention(lambda retention: retention.tenants.revoke(key_id))
+    with_retention(lambda retention: retention.tenants.revoke(key_id))
     click.echo("revoked")
+
+
+@click.group()
+def callbacks() -> None:
+    """See whom tenants want to be told, and what could not be told."""
+
+
+@callbacks.command("list")
+@click.argument("tenant_id")
+def list_callbacks(tenant_id: str) -> None:
+    """Print a tenant's callback URLs: time of registration, whether signed, URL without its query."""
+    for known in with_retention(lambda retention: retention.registrations.all(TenantId(tenant_id))):
+        signed = "signed" if known.secret else "unsigned"
+        click.echo(f"{known.created:%Y-%m-%dT%H:%M:%SZ}  {signed:<8}  {known.url.partition('?')[0]}")
+
+
+@callbacks.command("dead")
+def list_dead() -> None:
+    """Print every notification that is not tried any more: tenant, job, event, time of the event, tries."""
+
+    async def collect(retention: Retention) -> list[Dead]:
+        return [dead async for dead in retention.outbox.dead()]
+
+    for dead in with_retention(collect):
+        since = datetime.fromtimestamp(dead.pending.since / 1000, UTC)
+        told = f"{dead.pending.event}  {since:%Y-%m-%dT%H:%M:%SZ}  {dead.pending.tries}"
+        click.echo(f"{dead.tenant}  {dead.job}  {told}")
+
+
+@callbacks.command("replay")
+@click.argument("tenant_id")
+@click.argument("job_id")
+def replay(tenant_id: str, job_id: str) -> None:
+    """Try a job's dead notifications again, for another day."""
+    revived = with_retention(lambda retention: retention.outbox.revive(TenantId(tenant_id), JobId(job_id)))
+    if not revived:
+        raise click.ClickException("there is no such dead notification")
+    click.echo(f"{revived} to be sent")
 
 
 @click.command()
 def settings() -> None:
     """Print every setting in force, with its meaning, as a configuration file."""
-    in_force = msgspec.to_builtins(_loaded(), enc_hook=str)
+    in_force = msgspec.to_builtins(loaded(), enc_hook=str)
     for name, annotation in get_type_hints(Settings, include_extras=True).items():
         value = in_force[name]
         click.echo(f"# {annotation.__metadata__[0].description}")
         click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
 
 
-commands: list[click.Command] = [tenant, apikey, settings]
+commands: list[click.Command] = [tenant, apikey, callbacks, request_log, settings]
 """What this package adds to the command line."""
 
 
@@ -111,36 +172,3 @@ def main() -> None:
         for command in entry.load():
             volant.add_command(command)
     volant()
-
-
-def _loaded() -> Settings:
-    try:
-        return load()
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _with_retention(action: Callable[[Retention], Awaitable[T]]) -> T:
-    log.configure("warning")
-    configured = _loaded()
-
-    async def run() -> T:
-        async with _opened(configured) as retention:
-            return await action(retention)
-
-    return asyncio.run(run())
-
-
-@asynccontextmanager
-async def _opened(configured: Settings) -> AsyncIterator[Retention]:
-    try:
-        async with open_retention(configured, role="admin") as retention:
-            yield retention
-    except NotFound as error:
-        raise click.ClickException(f"there is no {error}") from error
-    except Unavailable as error:
-        raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
-    except (SettingsError, KeyUnavailable) as error:
-        raise click.ClickException(str(error)) from error
-    except RetentionError as error:
-        raise click.ClickException(type(error).__name__) from error

@@ -38,8 +38,9 @@ from retention.job import (
 from retention.keyring import Keyring
 from retention.leases import Leases
 from retention.log import failure
+from retention.request_log import RequestLog
 from retention.seal import Context, Key, Kind, seal, unseal, unseal_stream
-from retention.store import Field, JobStore
+from retention.store import Field, JobStore, dropped_by_failure
 
 HAND_BACK_WITHIN = 5.0
 """Seconds for giving a job back at a stop. Later, its lease lapses instead, and the attempt counts."""
@@ -66,9 +67,12 @@ class Held:
 class JobHolding:
     """The jobs of one cell, as a worker sees them."""
 
-    def __init__(self, *, store: JobStore, audio: AudioDirectory, keyring: Keyring, leases: Leases) -> None:
+    def __init__(
+        self, *, store: JobStore, audio: AudioDirectory, log: RequestLog, keyring: Keyring, leases: Leases
+    ) -> None:
         self._store = store
         self._audio = audio
+        self._log = log
         self._keyring = keyring
         self._leases = leases
 
@@ -99,7 +103,10 @@ class JobHolding:
         """Complete the job with the results object (JSON), kept from now for its `results_ttl`. Raises Superseded."""
         job = held.job
         sealed = seal(held.key, results, Context(kind=Kind.RESULT, tenant=job.tenant, job=job.id))
-        return await self._end(lambda now: complete(job, now=now), {"result": sealed, "submission": b""})
+        completed = await self._end(lambda now: complete(job, now=now), {"result": sealed, "submission": b""})
+        await self._log.write(completed, held.submission, held.key)
+        await self._drop_audio(completed)
+        return completed
 
     async def fail(self, held: Held, reason: FailureReason) -> Failed:
         """End the job without a result. Raises Superseded."""
@@ -154,8 +161,9 @@ class JobHolding:
         _log.warning("job failed", tenant=job.tenant, job=job.id, reason=reason)
 
     async def _fail(self, job: Waiting | Processing, reason: FailureReason) -> Failed:
-        # A failed job holds nothing that a key would open.
-        return await self._end(lambda now: fail(job, reason, now=now), {"submission": b"", "key": b""})
+        failed = await self._end(lambda now: fail(job, reason, now=now), dropped_by_failure(job))
+        await self._drop_audio(failed)
+        return failed
 
     async def _end(self, move: Callable[[datetime], FinalT], sealed: dict[Field, bytes]) -> FinalT:
         tried: list[FinalT] = []
@@ -170,9 +178,10 @@ class JobHolding:
             except Superseded:
                 return await self._landed(tried)
 
-        ended = await _outlast(attempt)
+        return await _outlast(attempt)
+
+    async def _drop_audio(self, ended: Completed | Failed) -> None:
         await self._audio.remove(ended.tenant, ended.id)
-        return ended
 
     async def _landed(self, tried: list[FinalT]) -> FinalT:
         """Return the one of our records that is stored: the reply to its write was lost. Raises Superseded.

@@ -1,8 +1,9 @@
-"""The keys above a job's own: root key, tenant key, index key.
+"""The keys above a job's own: root key, tenant key, index key, token key.
 
 The root key never leaves this process and its file. It seals the common tenant key, which wraps a
-random data key per job, and the index key, which makes tags of customer ids. A wrapped key names
-the one key that opens it, so that keys are never tried in turn.
+random data key per job, the index key, which makes tags of customer ids, and the token key, which
+signs bearer tokens. A wrapped key names the one key that opens it, and a token the one that signed
+it, so that keys are never tried in turn.
 """
 
 import base64
@@ -18,12 +19,13 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.connection import reaching_redis
 from retention.errors import KeyUnavailable, SettingsError, Unsealable
-from retention.job import CustomerTag, JobId, TenantId
+from retention.job import CustomerTag, TenantId
 from retention.seal import Context, Key, Kind, seal, unseal
 from retention.settings import read_secret
 
 _COMMON = "common"
 _INDEX = "index"
+_TOKEN = "token"  # noqa: S105 - the name of a key
 _VERSION = 1
 
 
@@ -41,11 +43,12 @@ def read_root_key(path: Path, *, create: bool) -> Key:
 
 
 class Keyring:
-    """Wraps and unwraps data keys, and makes tags."""
+    """Wraps and unwraps data keys, makes tags, and holds the key of bearer tokens."""
 
-    def __init__(self, common: Key, index: Key) -> None:
+    def __init__(self, common: Key, index: Key, token: Key) -> None:
         self._common = common
         self._index = index
+        self._token = token
 
     @classmethod
     async def open(cls, redis: Redis, root: Key) -> "Keyring":
@@ -56,31 +59,50 @@ class Keyring:
         return cls(
             common=await _sealed_key(redis, root, _COMMON, Kind.TENANT_KEY),
             index=await _sealed_key(redis, root, _INDEX, Kind.INDEX_KEY),
+            token=await _sealed_key(redis, root, _TOKEN, Kind.TOKEN_KEY),
         )
 
-    def wrap(self, data_key: Key, tenant: TenantId, job: JobId) -> bytes:
-        """Return the data key sealed under the tenant's key, bound to the job, behind that key's name."""
-        context = _wrapping(tenant, job, _COMMON, _VERSION)
+    def wrap(self, data_key: Key, tenant: TenantId, subject: str) -> bytes:
+        """Return the data key sealed under the tenant's key, behind that key's name.
+
+        It is bound to its subject, the id of a job or of a registration.
+        """
+        context = _wrapping(tenant, subject, _COMMON, _VERSION)
         return f"{_COMMON}@{_VERSION}:".encode() + seal(self._common, data_key.raw(), context)
 
-    def unwrap(self, wrapped: bytes, tenant: TenantId, job: JobId) -> Key:
+    def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
         """Return the data key. Raises KeyUnavailable when it cannot be had."""
         name, _, sealed = wrapped.partition(b":")
         if name != f"{_COMMON}@{_VERSION}".encode():
-            raise KeyUnavailable(job)
+            raise KeyUnavailable(subject)
         try:
-            return Key(unseal(self._common, sealed, _wrapping(tenant, job, _COMMON, _VERSION)))
+            return Key(unseal(self._common, sealed, _wrapping(tenant, subject, _COMMON, _VERSION)))
         except Unsealable as error:
-            raise KeyUnavailable(job) from error
+            raise KeyUnavailable(subject) from error
+
+    def unseal(self, stored: bytes, wrapped: bytes, kind: Kind, tenant: TenantId, subject: str) -> bytes:
+        """Return what is sealed under a wrapped data key. Raises KeyUnavailable, Unsealable."""
+        return unseal(self.unwrap(wrapped, tenant, subject), stored, Context(kind=kind, tenant=tenant, job=subject))
 
     def tag(self, tenant: TenantId, customer: str) -> CustomerTag:
         """Return the keyed digest of a customer id within a tenant: HMAC-SHA-256 in hex."""
-        message = f"customer\0{tenant}\0{customer}".encode()
-        return CustomerTag(hmac.new(self._index.raw(), message, hashlib.sha256).hexdigest())
+        return CustomerTag(self._tag("customer", tenant, customer))
+
+    def url_tag(self, tenant: TenantId, url: str) -> str:
+        """Return the keyed digest of a callback URL within a tenant: HMAC-SHA-256 in hex."""
+        return self._tag("callback", tenant, url)
+
+    def _tag(self, kind: str, tenant: TenantId, value: str) -> str:
+        message = f"{kind}\0{tenant}\0{value}".encode(errors="surrogateescape")
+        return hmac.new(self._index.raw(), message, hashlib.sha256).hexdigest()
+
+    def token_key(self) -> tuple[str, Key]:
+        """Return the name of the key that signs bearer tokens, which every token bears, and the key."""
+        return f"{_TOKEN}@{_VERSION}", self._token
 
 
-def _wrapping(tenant: TenantId, job: JobId, key_id: str, version: int) -> Context:
-    return Context(kind=Kind.DATA_KEY, tenant=tenant, job=job, key_id=key_id, key_version=version)
+def _wrapping(tenant: TenantId, subject: str, key_id: str, version: int) -> Context:
+    return Context(kind=Kind.DATA_KEY, tenant=tenant, job=subject, key_id=key_id, key_version=version)
 
 
 async def _sealed_key(redis: Redis, root: Key, name: str, kind: Kind) -> Key:

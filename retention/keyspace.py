@@ -6,6 +6,8 @@ because our code touches them. Keys that never expire are the named list PERSIST
 without an expiry is a bug (test fixtures look).
 """
 
+from typing import NamedTuple
+
 from retention.job import CustomerTag, JobId, TenantId
 
 DUE = "volant:due"
@@ -20,20 +22,52 @@ API_KEYS = "volant:apikeys"
 WRAPPED_KEYS = "volant:keys"
 """Hash of `name@version` to a key sealed by the root key."""
 
-QUEUE = "volant:queue"
-"""arq's queue. A waiting job's score is a small sequence number, a running one's the end of its lease."""
 
-WAKE = "volant:queue:wake"
-"""List on which idle workers wait. Holds one token at most."""
+class Queue(NamedTuple):
+    """The keys of one of arq's queues, and what a job id has before it there: both queues share arq's names."""
 
-SEQUENCE = "volant:queue:sequence"
-"""The last sequence number given to a waiting job."""
+    name: str
+    """The queue. A waiting entry's score is a small sequence number, a running one's the end of its lease."""
+
+    wake: str
+    """List on which idle workers wait. Holds one token at most."""
+
+    sequence: str
+    """The last sequence number given to a waiting entry."""
+
+    prefix: str
+
+    def entry(self, id_: JobId) -> str:
+        """Return the name of a job's delivery, arq's job id."""
+        return self.prefix + id_
+
+    def delivery(self, id_: JobId) -> str:
+        """Return the key of what arq delivers."""
+        return DELIVERY_PREFIX + self.entry(id_)
+
+    def leftovers(self, id_: JobId) -> list[str]:
+        """Return the keys that arq keeps of a job, but for the lease, which is its holder's."""
+        return [prefix + self.entry(id_) for prefix in (DELIVERY_PREFIX, RETRY_PREFIX)]
+
+    def lease(self, id_: JobId) -> str:
+        """Return the key that names who works on a job."""
+        return IN_PROGRESS_PREFIX + self.entry(id_)
+
+
+RECOGNITION = Queue("volant:queue", "volant:queue:wake", "volant:queue:sequence", "")
+NOTIFICATION = Queue("volant:notify", "volant:notify:wake", "volant:notify:sequence", "tell:")
+
+LOG = "volant:logs"
+"""Sorted set of the entries of all that is in the request log, scores the ends of its time in unix ms."""
 
 CARETAKER = "volant:caretaker"
 """The lock of the caretaker at work."""
 
-PERSISTENT = (DUE, TENANTS, API_KEYS, WRAPPED_KEYS, QUEUE, WAKE, SEQUENCE)
-"""The keys that may have no expiry."""
+REGISTRATIONS = "volant:callbacks:*"
+"""Hashes of callback URLs, one for each tenant, by `registrations_of`."""
+
+PERSISTENT = (DUE, TENANTS, API_KEYS, WRAPPED_KEYS, *RECOGNITION[:3], *NOTIFICATION[:3], REGISTRATIONS)
+"""The keys that may have no expiry, as patterns."""
 
 DELIVERY_PREFIX = "arq:job:"
 IN_PROGRESS_PREFIX = "arq:in-progress:"
@@ -45,9 +79,50 @@ def job(tenant: TenantId, id_: JobId) -> str:
     return f"volant:job:{tenant}:{id_}"
 
 
+def parse_job(key: bytes) -> tuple[TenantId, JobId]:
+    """Return whose key `job` made, and of which job."""
+    _, _, tenant, id_ = key.decode().split(":")
+    return TenantId(tenant), JobId(id_)
+
+
 def jobs_of(tenant: TenantId) -> str:
     """Return the key of the sorted set of the entries of a tenant's jobs by creation time."""
     return f"volant:jobs:{tenant}"
+
+
+def jobs_of_customer(tenant: TenantId, customer: CustomerTag) -> str:
+    """Return the key of the sorted set of the entries of a customer's jobs by creation time."""
+    return f"volant:customer:{tenant}:{customer}"
+
+
+def erased(tenant: TenantId, customer: CustomerTag | None) -> str:
+    """Return the key of the moment at which a customer was last erased, while that can matter to an upload."""
+    return f"volant:erased:{tenant}:{customer or ''}"
+
+
+def logged(tenant: TenantId, id_: JobId) -> str:
+    """Return the key of the hash that is a job's entry in the request log."""
+    return f"volant:log:{tenant}:{id_}"
+
+
+def logged_of(tenant: TenantId) -> str:
+    """Return the key of the sorted set of the entries of a tenant's logged jobs by creation time."""
+    return f"{LOG}:{tenant}"
+
+
+def logged_of_customer(tenant: TenantId, customer: CustomerTag) -> str:
+    """Return the key of the sorted set of the entries of a customer's logged jobs by creation time."""
+    return f"{LOG}:{tenant}:{customer}"
+
+
+def registrations_of(tenant: TenantId) -> str:
+    """Return the key of the hash of a tenant's callback URLs: the tag of a URL to its sealed registration."""
+    return REGISTRATIONS.replace("*", tenant)
+
+
+def challenges_of(tenant: TenantId) -> str:
+    """Return the key of the count of challenges within an hour."""
+    return f"volant:challenges:{tenant}"
 
 
 def entry(tenant: TenantId, id_: JobId, customer: CustomerTag | None) -> str:

@@ -60,7 +60,7 @@ class Key:
         return cls(os.urandom(_KEY))
 
     def raw(self) -> bytes:
-        """Return the bytes, for wrapping this key under another and for nothing else."""
+        """Return the bytes, for wrapping this key under another, for an HMAC, and for nothing else."""
         return self._raw
 
     def __eq__(self, other: object) -> bool:
@@ -85,6 +85,9 @@ class Kind(enum.IntEnum):
     DATA_KEY = 4
     TENANT_KEY = 5
     INDEX_KEY = 6
+    TOKEN_KEY = 7
+    USER_TOKEN = 8
+    REGISTRATION = 9
 
 
 class Context(Struct, frozen=True, kw_only=True):

@@ -15,9 +15,21 @@ import msgspec
 import structlog
 
 from retention.audio import AudioDirectory
-from retention.errors import JobProcessing, KeyUnavailable, NotFound, Superseded, TenantGone, Unavailable, Unsealable
+from retention.entries import Entry
+from retention.errors import (
+    CustomerErased,
+    JobProcessing,
+    KeyUnavailable,
+    NotFound,
+    Superseded,
+    TenantGone,
+    Unavailable,
+    Unsealable,
+)
 from retention.job import (
+    Callback,
     Completed,
+    CustomerTag,
     Job,
     JobId,
     Processing,
@@ -31,8 +43,10 @@ from retention.keyring import Keyring
 from retention.log import failure
 from retention.queue import JobQueue
 from retention.readiness import Readiness
-from retention.seal import Context, Key, Kind, seal, seal_stream, unseal
-from retention.store import Entry, JobStore
+from retention.registrations import Registrations
+from retention.request_log import RequestLog
+from retention.seal import Context, Key, Kind, seal, seal_stream
+from retention.store import Field, JobStore, Stored
 from retention.tenants import Tenants
 
 ACCEPT_WITHIN = 15.0
@@ -42,6 +56,7 @@ CLOSE_WITHIN = 10.0
 """Seconds that a stop waits for records that are being taken back."""
 
 _REMOVALS = 2
+_FENCE_SLACK = timedelta(minutes=5)
 
 _log = structlog.get_logger()
 
@@ -54,19 +69,25 @@ class JobService:
         *,
         store: JobStore,
         audio: AudioDirectory,
+        log: RequestLog,
         keyring: Keyring,
         queue: JobQueue,
         tenants: Tenants,
+        registrations: Registrations,
         readiness: Readiness,
         patience: timedelta,
+        upload_within: timedelta,
     ) -> None:
         self._store = store
         self._audio = audio
+        self._log = log
         self._keyring = keyring
         self._queue = queue
         self._tenants = tenants
+        self._registrations = registrations
         self._readiness = readiness
         self._patience = patience
+        self._upload_within = upload_within
         self._withdrawals: set[asyncio.Task[None]] = set()
 
     async def now(self) -> datetime:
@@ -79,21 +100,34 @@ class JobService:
         submission: Submission,
         audio: AsyncIterable[bytes],
         *,
+        began: datetime,
         results_ttl: timedelta,
         customer: str | None = None,
+        callback: Callback | None = None,
+        user_token: str = "",
     ) -> Waiting:
         """Accept a job. When this returns, audio and parameters are on stable storage (promise P1).
 
-        Whatever `audio` raises is passed on, and then nothing is left. Raises Unavailable when the job
-        could not be kept, TenantGone when its tenant was deleted meanwhile.
+        `began` is the time by `now` before anything of the upload was read. Whatever `audio` raises is passed on,
+        and then nothing is left. Raises Unavailable when the job could not be kept, TenantGone when its tenant was
+        deleted meanwhile, CustomerErased when its customer was erased since it began.
         """
-        await self._store.now()  # a store that cannot be reached refuses before the body, not after it
         id_ = new_job_id()
         key = Key.random()
         await self._audio.write(tenant, id_, seal_stream(key, Context(kind=Kind.AUDIO, tenant=tenant, job=id_), audio))
         # Shielded: a client that hangs up now must find the job whole or not at all.
         return await asyncio.shield(
-            self._record(tenant, id_, key, submission, results_ttl=results_ttl, customer=customer)
+            self._record(
+                tenant,
+                id_,
+                key,
+                submission,
+                began=began,
+                results_ttl=results_ttl,
+                customer=self._keyring.tag(tenant, customer) if customer is not None else None,
+                callback=callback,
+                user_token=user_token,
+            )
         )
 
     async def look_up(self, tenant: TenantId, job: JobId) -> tuple[Job, bytes | None]:
@@ -104,18 +138,20 @@ class JobService:
         if not isinstance(stored.job, Completed):
             return stored.job, None
         try:
-            key = self._keyring.unwrap(stored.key, tenant, job)
-            return stored.job, unseal(key, stored.result, Context(kind=Kind.RESULT, tenant=tenant, job=job))
+            return stored.job, self._keyring.unseal(stored.result, stored.key, Kind.RESULT, tenant, job)
         except (KeyUnavailable, Unsealable) as error:
             _log.error("result does not open", tenant=tenant, job=job, **failure(error))
             raise NotFound(job) from error
 
-    async def latest(self, tenant: TenantId) -> list[Job]:
-        """Return the tenant's newest jobs, at most 100, newest first (spec 1.4)."""
-        return await self._store.latest(tenant)
+    async def latest(self, tenant: TenantId) -> list[tuple[Job, str]]:
+        """Return the tenant's newest jobs, at most 100, newest first, each with its user token or "" (spec 1.4)."""
+        return [(stored.job, self._user_token(stored)) for stored in await self._store.latest(tenant)]
 
     async def delete(self, tenant: TenantId, job: JobId) -> None:
-        """Remove a job for good. Raises NotFound; JobProcessing when a worker holds it."""
+        """Remove a job for good, also from the request log. Raises NotFound; JobProcessing when a worker holds it.
+
+        What the request log has of a job that has expired goes, too, though there is no such job any more.
+        """
         tried = False
         while stored := await self._store.read(tenant, job):
             if isinstance(stored.job, Processing):
@@ -125,6 +161,7 @@ class JobService:
             with contextlib.suppress(Superseded):
                 await self._store.remove(stored.job)
         if not tried:
+            await self._log.erase(tenant, job)
             raise NotFound(job)
         await self._clear(tenant, job)
 
@@ -142,9 +179,31 @@ class JobService:
             await self._queue.discard(*(entry.job for entry in entries))
             await self._store.erase(*entries)
             erased += len(entries)
+        await self._registrations.remove_all(tenant)
         await self._audio.remove_tenant(tenant)
+        await self._log.erase_tenant(tenant)
         if not known and not erased:
             raise NotFound(tenant)
+        return erased
+
+    async def erase_customer(self, tenant: TenantId, customer: str) -> int:
+        """Erase all that bears a customer's label, in any state; return how many jobs went (spec 6.2, promise P3).
+
+        From the first step on no upload that has begun is accepted any more, and what comes later is another
+        matter: it stays. May be repeated until it succeeds: the customer's list names a job until all of it is gone.
+        """
+        tag = self._keyring.tag(tenant, customer)
+        moment = await self._store.fence(tenant, tag, during=self._upload_within + _FENCE_SLACK)
+        await self._registrations.remove_customer(tenant, tag)
+        erased = 0
+        while entries := await self._store.all_of_customer(tenant, tag, until=moment):
+            ids = [entry.job for entry in entries]
+            erased += await self._store.erase(*entries, but_listed=True)
+            await self._queue.discard(*ids)
+            await self._remove_audio(tenant, *ids)
+            await self._store.strike(tenant, tag, entries)
+        await self._log.erase_customer(tenant, tag, until=moment)
+        _log.info("customer erased", tenant=tenant, jobs=erased)
         return erased
 
     async def check(self) -> None:
@@ -159,6 +218,16 @@ class JobService:
             for task in late:
                 task.cancel()
 
+    def _user_token(self, stored: Stored) -> str:
+        if not stored.user_token:
+            return ""
+        job = stored.job
+        try:
+            return self._keyring.unseal(stored.user_token, stored.key, Kind.USER_TOKEN, job.tenant, job.id).decode()
+        except (KeyUnavailable, Unsealable) as error:
+            _log.error("user token does not open", tenant=job.tenant, job=job.id, **failure(error))
+            return ""
+
     async def _record(
         self,
         tenant: TenantId,
@@ -166,31 +235,44 @@ class JobService:
         key: Key,
         submission: Submission,
         *,
+        began: datetime,
         results_ttl: timedelta,
-        customer: str | None,
+        customer: CustomerTag | None,
+        callback: Callback | None,
+        user_token: str,
     ) -> Waiting:
-        context = Context(kind=Kind.SUBMISSION, tenant=tenant, job=id_)
-        tag = self._keyring.tag(tenant, customer) if customer is not None else None
+        sealed: dict[Field, bytes] = {
+            "key": self._keyring.wrap(key, tenant, id_),
+            "submission": seal(
+                key, msgspec.json.encode(submission), Context(kind=Kind.SUBMISSION, tenant=tenant, job=id_)
+            ),
+        }
+        if callback and user_token:
+            context = Context(kind=Kind.USER_TOKEN, tenant=tenant, job=id_)
+            sealed["user_token"] = seal(key, user_token.encode(), context)
         try:
             async with asyncio.timeout(ACCEPT_WITHIN):
                 now = await self._store.now()
-                job = accept(id_, tenant, now=now, results_ttl=results_ttl, patience=self._patience, customer=tag)
-                await self._store.write(
-                    job,
+                if customer and now - began > self._upload_within + _FENCE_SLACK / 2:
+                    raise Unavailable("this process was away: a fence may have come and gone")
+                job = accept(
+                    id_,
+                    tenant,
                     now=now,
-                    sealed={
-                        "key": self._keyring.wrap(key, tenant, id_),
-                        "submission": seal(key, msgspec.json.encode(submission), context),
-                    },
+                    results_ttl=results_ttl,
+                    patience=self._patience,
+                    customer=customer,
+                    callback=callback,
                 )
+                await self._store.write(job, now=now, sealed=sealed, began=began)
             if not await self._audio.holds(tenant, id_):
                 # This process was away for so long between the two that the sweep took the audio for an orphan.
                 raise Unavailable("the audio was swept before it had a record")
-        except TenantGone:
+        except (TenantGone, CustomerErased):
             await self._audio.remove(tenant, id_)
             raise
         except (Unavailable, TimeoutError) as error:
-            task = asyncio.create_task(self._withdraw(Entry(tenant=tenant, job=id_, customer=tag)))
+            task = asyncio.create_task(self._withdraw(Entry(tenant=tenant, job=id_, customer=customer)))
             self._withdrawals.add(task)
             task.add_done_callback(self._withdrawals.discard)
             raise Unavailable("the record could not be written") from error
@@ -224,4 +306,9 @@ class JobService:
             await self._queue.discard(job)
         except Unavailable as error:
             _log.warning("left to the next claim", tenant=tenant, job=job, **failure(error))
-        await self._audio.remove(tenant, job)
+        await self._remove_audio(tenant, job)
+
+    async def _remove_audio(self, tenant: TenantId, *jobs: JobId) -> None:
+        await self._audio.remove(tenant, *jobs)
+        # In this order: a worker on its way to keep it in the log finds nothing to keep once this is done.
+        await self._log.remove_audio(tenant, *jobs)

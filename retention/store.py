@@ -4,8 +4,9 @@ Reads and conditional writes, no rules: whether a write lands is decided by the 
 from (`lua/write.lua`). Moments are unix milliseconds only here; `now` is Redis's clock and comes with every read.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,36 +14,40 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
-from retention.errors import Superseded, TenantGone
-from retention.job import Completed, CustomerTag, Failed, Job, JobId, TenantId, Unfinished
+from retention.delivery import delivery
+from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
+from retention.errors import CustomerErased, Superseded, TenantGone
+from retention.job import Completed, CustomerTag, Failed, Job, JobId, Processing, TenantId, Unfinished
+from retention.notification import Pending, event_of
 
 LISTED = 100
 """The most jobs that a list shows (spec 1.4)."""
 
 _PAGE = 100
+_TENANT_GONE, _ERASED = -1, -2
+_WAS_THERE = 2
+_SLACK = timedelta(minutes=1)
 
-Field = Literal["key", "submission", "result"]
+Field = Literal["key", "submission", "result", "user_token", "started", "ended", "dead.started", "dead.ended"]
+"""What a job's hash holds beside its revision and record. The last four are notifications, see `retention.telling`."""
+
+_READ: tuple[Field, ...] = ("key", "submission", "result", "user_token", "started", "ended")
 
 _decode = msgspec.json.Decoder(Job).decode
 _encode = msgspec.json.Encoder().encode
 
 
 class Stored(Struct, frozen=True, kw_only=True):
-    """A job as read at `now`: its record, its wrapped data key, and what is sealed under that key."""
+    """A job as read at `now`: its record, its wrapped data key, what is sealed under that, and what is to be told."""
 
     job: Job
     now: datetime
-    key: bytes
-    submission: bytes
-    result: bytes
-
-
-class Entry(Struct, frozen=True, kw_only=True):
-    """What a set says of a job, whose record may be gone."""
-
-    tenant: TenantId
-    job: JobId
-    customer: CustomerTag | None
+    key: bytes = b""
+    submission: bytes = b""
+    result: bytes = b""
+    user_token: bytes = b""
+    started: bytes = b""
+    ended: bytes = b""
 
 
 class Damaged(Struct, frozen=True, kw_only=True):
@@ -51,9 +56,12 @@ class Damaged(Struct, frozen=True, kw_only=True):
     error: str
 
 
-def entry_of(job: Job) -> Entry:
-    """Return the entry that stands for a job."""
-    return Entry(tenant=job.tenant, job=job.id, customer=job.customer)
+def dropped_by_failure(job: Job) -> dict[Field, bytes]:
+    """Return the fields that a job has no use for once it has failed, as `write` takes them.
+
+    It then holds nothing that a key would open, unless there is a token to be told.
+    """
+    return {"submission": b""} if job.callback else {"submission": b"", "key": b""}
 
 
 class JobStore:
@@ -64,6 +72,7 @@ class JobStore:
         self._rescue_after = rescue_after
         self._write = script(redis, "write")
         self._remove = script(redis, "remove")
+        self._fence = script(redis, "fence")
 
     async def now(self) -> datetime:
         """Return the time by Redis's clock, in whole milliseconds."""
@@ -75,12 +84,12 @@ class JobStore:
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.time()
-                pipe.hmget(keyspace.job(tenant, job), ["record", "key", "submission", "result"])
-                time, (record, key, submission, result) = await pipe.execute()
+                pipe.hmget(keyspace.job(tenant, job), ["record", *_READ])
+                time, (record, *values) = await pipe.execute()
         now = _moment(time)
         if record is None or _is_over(found := _decode(record), now):
             return None
-        return Stored(job=found, now=now, key=key or b"", submission=submission or b"", result=result or b"")
+        return Stored(job=found, now=now, **{name: value or b"" for name, value in zip(_READ, values, strict=True)})
 
     async def look_at(self, entries: list[Entry]) -> tuple[datetime, list[Job | Damaged | None]]:
         """Return the records alone of many jobs at once: None for one that is gone or over."""
@@ -93,50 +102,103 @@ class JobStore:
         now = _moment(time)
         return now, [_found(record, now) for record in records]
 
-    async def write(self, job: Job, *, now: datetime, sealed: dict[Field, bytes] | None = None) -> None:
+    async def write(
+        self,
+        job: Job,
+        *,
+        now: datetime,
+        sealed: Mapping[Field, bytes] | None = None,
+        began: datetime | None = None,
+    ) -> None:
         """Write the record onto the revision before its own; an empty sealed field is dropped.
 
-        Raises Superseded when another revision, or none, is stored; TenantGone for the first revision
-        of a job whose tenant was deleted.
+        The event that this move is, if it is one, is kept and queued in the same step. `began` is when the upload
+        of a first revision did. Raises Superseded when another revision, or none, is stored; of a first revision
+        TenantGone when its tenant was deleted, and CustomerErased when its customer was erased since it began.
         """
         expires, look = self._moments(job, now)
-        pairs = [item for pair in (sealed or {}).items() for item in pair]
+        fields = dict(sealed or {})
+        tells = b""
+        if event := event_of(job):
+            fields["started" if isinstance(job, Processing) else "ended"] = msgspec.json.encode(
+                Pending(event=event, since=_ms(now))
+            )
+            tells = delivery(keyspace.NOTIFICATION, job.tenant, job.id)
+        queue = keyspace.NOTIFICATION
         with reaching_redis():
             landed = await self._write(
-                keys=[*_keys(job.tenant, job.id), keyspace.TENANTS],
+                keys=[
+                    keyspace.job(job.tenant, job.id),
+                    keyspace.DUE,
+                    keyspace.TENANTS,
+                    keyspace.erased(job.tenant, job.customer),
+                    queue.name,
+                    queue.delivery(job.id),
+                    queue.wake,
+                    queue.sequence,
+                    *lists(entry_of(job)),
+                ],
                 args=[
                     job.revision,
                     _encode(job),
-                    keyspace.entry(job.tenant, job.id, job.customer),
+                    member(entry_of(job)),
                     job.tenant,
                     _ms(job.created),
                     _ms(expires),
                     _ms(look),
-                    *pairs,
+                    _ms(began or job.created),
+                    queue.entry(job.id),
+                    tells,
+                    _life_ms(expires - now),
+                    *(item for pair in fields.items() for item in pair),
                 ],
             )
-        if landed == -1:
+        if landed == _TENANT_GONE:
             raise TenantGone(job.tenant)
+        if landed == _ERASED:
+            raise CustomerErased(job.id)
         if not landed:
             raise Superseded(job.id)
 
     async def remove(self, job: Job) -> None:
         """Remove a job, with its key and every entry, if its revision still stands. Raises Superseded."""
+        entry = entry_of(job)
         with reaching_redis():
-            if not await self._take_out(entry_of(job), str(job.revision), self._redis):
-                raise Superseded(job.id)
+            removed = await self._remove(keys=everywhere(entry), args=[str(job.revision), member(entry), 2])
+        if not removed:
+            raise Superseded(job.id)
 
-    async def erase(self, *entries: Entry) -> None:
-        """Remove whatever there is of these jobs, in any state and of any revision."""
+    async def erase(self, *entries: Entry, but_listed: bool = False) -> int:
+        """Remove whatever there is of these jobs, in any state and of any revision, also from the request log.
+
+        Returns how many there were. With `but_listed`, their customers' lists name them until they are struck.
+        """
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
-                    await self._take_out(entry, "", pipe)
+                    kept = (
+                        keyspace.jobs_of_customer(entry.tenant, entry.customer) if but_listed and entry.customer else ""
+                    )
+                    places = [place for place in everywhere(entry) if place != kept]
+                    await self._remove(keys=places, args=["", member(entry), 2], client=pipe)
+                return sum(removed == _WAS_THERE for removed in await pipe.execute())
+
+    async def clear(self, *entries: Entry) -> None:
+        """Remove what is left of jobs that are over. What the request log has of them stays: it has its own time."""
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for entry in entries:
+                    await self._remove(keys=places_of(entry), args=["", member(entry), 1], client=pipe)
                 await pipe.execute()
 
-    async def latest(self, tenant: TenantId) -> list[Job]:
-        """Return the tenant's newest jobs, at most LISTED of them, newest first."""
-        found: dict[JobId, Job] = {}  # a job that is added between two pages moves others onto the next
+    async def strike(self, tenant: TenantId, customer: CustomerTag, entries: list[Entry]) -> None:
+        """Take entries off a customer's list."""
+        with reaching_redis():
+            await self._redis.zrem(keyspace.jobs_of_customer(tenant, customer), *map(member, entries))
+
+    async def latest(self, tenant: TenantId) -> list[Stored]:
+        """Return the tenant's newest jobs, at most LISTED of them, newest first, without what is not listed."""
+        found: dict[JobId, Stored] = {}  # a job that is added between two pages moves others onto the next
         start = 0
         while len(found) < LISTED:
             with reaching_redis():
@@ -145,19 +207,37 @@ class JobStore:
                     break
                 async with self._redis.pipeline(transaction=False) as pipe:
                     pipe.time()
-                    for entry in map(_entry, entries):
-                        pipe.hget(keyspace.job(tenant, entry.job), "record")
-                    time, *records = await pipe.execute()
+                    for entry in map(parse, entries):
+                        pipe.hmget(keyspace.job(tenant, entry.job), ["record", "key", "user_token"])
+                    time, *rows = await pipe.execute()
             now = _moment(time)
-            jobs = (_decode(record) for record in records if record is not None)
-            found.update((job.id, job) for job in jobs if not _is_over(job, now))
+            for record, key, user_token in rows:
+                if record is not None and not _is_over(job := _decode(record), now):
+                    found[job.id] = Stored(job=job, now=now, key=key or b"", user_token=user_token or b"")
             start += _PAGE
         return list(found.values())[:LISTED]
 
     async def all_of(self, tenant: TenantId) -> list[Entry]:
         """Return up to a thousand entries of the tenant's list, oldest first."""
         with reaching_redis():
-            return list(map(_entry, await self._redis.zrange(keyspace.jobs_of(tenant), 0, 999)))
+            return list(map(parse, await self._redis.zrange(keyspace.jobs_of(tenant), 0, 999)))
+
+    async def all_of_customer(self, tenant: TenantId, customer: CustomerTag, *, until: datetime) -> list[Entry]:
+        """Return up to a hundred entries of a customer's jobs that were accepted until then, oldest first."""
+        key = keyspace.jobs_of_customer(tenant, customer)
+        with reaching_redis():
+            return list(map(parse, await self._redis.zrangebyscore(key, "-inf", _ms(until), start=0, num=_PAGE)))
+
+    async def fence(self, tenant: TenantId, customer: CustomerTag, *, during: timedelta) -> datetime:
+        """Refuse from now on, for so long, every first revision whose upload has begun before, or begins right now.
+
+        Returns that moment: what was accepted is as old, and what is accepted from now on is younger.
+        """
+        with reaching_redis():
+            moment = await self._fence(
+                keys=[keyspace.erased(tenant, customer)], args=[during // timedelta(milliseconds=1)]
+            )
+        return datetime.fromtimestamp(moment // 1000, UTC).replace(microsecond=moment % 1000 * 1000)
 
     async def without_unfinished_job(self, named: list[tuple[TenantId, JobId]]) -> list[tuple[TenantId, JobId]]:
         """Return those of the named that are gone or final. One whose record cannot be read may be neither."""
@@ -182,7 +262,7 @@ class JobStore:
         with reaching_redis():
             now = _ms(_moment(await self._redis.time()))
             members = await self._redis.zrangebyscore(keyspace.DUE, "-inf", now, start=0, num=limit)
-        return list(map(_entry, members))
+        return list(map(parse, members))
 
     async def look_again(self, looked: list[tuple[Entry, Job | Damaged]], *, now: datetime) -> None:
         """Move entries in `due` to the next moment at which somebody must look."""
@@ -200,10 +280,6 @@ class JobStore:
         """Take the caretaker's lock for so long, unless another holds it."""
         with reaching_redis():
             return bool(await self._redis.set(keyspace.CARETAKER, token, nx=True, px=during))
-
-    async def _take_out(self, entry: Entry, revision: str, client: Redis) -> Any:
-        member = keyspace.entry(entry.tenant, entry.job, entry.customer)
-        return await self._remove(keys=_keys(entry.tenant, entry.job), args=[revision, member], client=client)
 
     def _moments(self, job: Job, now: datetime) -> tuple[datetime, datetime]:
         """When the key expires, and when somebody must look at the job next."""
@@ -232,13 +308,9 @@ def _is_over(job: Job, now: datetime) -> bool:
     return not isinstance(job, Unfinished) and job.expires <= now
 
 
-def _entry(member: bytes) -> Entry:
-    tenant, job, customer = keyspace.parse_entry(member)
-    return Entry(tenant=tenant, job=job, customer=customer)
-
-
-def _keys(tenant: TenantId, job: JobId) -> list[str]:
-    return [keyspace.job(tenant, job), keyspace.jobs_of(tenant), keyspace.DUE]
+def _life_ms(left: timedelta) -> int:
+    """Return the life of a delivery: that of its job, and a little longer, so that it never ends unheard."""
+    return (max(left, timedelta(0)) + _SLACK) // timedelta(milliseconds=1)
 
 
 def _ms(moment: datetime) -> int:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import secrets
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,7 @@ from retention import keyspace
 from retention.connection import reaching_redis
 from retention.errors import NotFound
 from retention.job import TenantId
+from retention.notification import Hash
 
 _PREFIX = "volant"
 _NOBODY = hashlib.sha256(b"").hexdigest()
@@ -29,6 +31,10 @@ class Tenant(Struct, frozen=True, kw_only=True):
     id: TenantId
     name: str
     created: datetime
+    callback_signature: Hash | None = None
+    """The hash of callback signatures; None: the service's setting."""
+    learning_opt_out: bool = False
+    """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -56,6 +62,21 @@ class Tenants:
         with reaching_redis():
             await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
         return tenant
+
+    async def get(self, tenant: TenantId) -> Tenant:
+        """Return what is known of a tenant. Raises NotFound."""
+        with reaching_redis():
+            found = await self._redis.hget(keyspace.TENANTS, tenant)
+        if found is None:
+            raise NotFound(tenant)
+        return _tenant(found)
+
+    async def update(self, tenant: TenantId, **changes: Any) -> Tenant:
+        """Change what is known of a tenant, by field. Raises NotFound."""
+        changed = msgspec.structs.replace(await self.get(tenant), **changes)
+        with reaching_redis():
+            await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
+        return changed
 
     async def all(self) -> list[Tenant]:
         """Return every tenant, oldest first."""
@@ -98,6 +119,20 @@ class Tenants:
 
     async def authenticate(self, presented: str) -> TenantId | None:
         """Return whose key this is, or None when it is malformed, unknown or revoked."""
+        key = await self.find(presented)
+        return key.tenant if key else None
+
+    async def holds(self, tenant: TenantId, key_id: str) -> bool:
+        """Tell whether there is such a tenant, and such a key, and whether the key is the tenant's."""
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hexists(keyspace.TENANTS, tenant)
+                pipe.hget(keyspace.API_KEYS, key_id)
+                exists, found = await pipe.execute()
+        return bool(exists) and found is not None and _api_key(found).tenant == tenant
+
+    async def find(self, presented: str) -> ApiKey | None:
+        """Return what is kept of this key, or None when it is malformed, unknown or revoked."""
         prefix, _, rest = presented.partition("_")
         key_id, _, secret = rest.partition("_")
         with reaching_redis():
@@ -109,7 +144,7 @@ class Tenants:
             return None
         with reaching_redis():
             # A key that was made while its tenant was being dismissed outlives it, and must open nothing.
-            return key.tenant if await self._redis.hexists(keyspace.TENANTS, key.tenant) else None
+            return key if await self._redis.hexists(keyspace.TENANTS, key.tenant) else None
 
 
 def _digest(secret: str) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 import structlog
 from arq.worker import Function, Retry, Worker, func
 
+from retention.delivery import dumps, loads
 from retention.errors import Unavailable
 from retention.holding import HAND_BACK_WITHIN
 from retention.job import JobId, Processing
 from retention.leases import Leases
 from retention.log import failure
-from retention.queue import QUEUE, dumps, loads
 from retention.readiness import Readiness
 
 __all__ = ["LeasedWorker", "Retry", "end", "func"]
@@ -48,7 +48,7 @@ class LeasedWorker(Worker):
     ) -> None:
         super().__init__(
             functions,
-            queue_name=QUEUE,
+            queue_name=leases.queue.name,
             redis_pool=redis,
             handle_signals=False,
             max_jobs=jobs_at_once,
@@ -116,7 +116,11 @@ class LeasedWorker(Worker):
             self.tasks[id_] = task
             task.add_done_callback(functools.partial(self._let_go, id_))
         if not claimed:
-            await self._first(self._leases.wait(1))
+            await self._first(self._leases.wait(await self._idle_for()))
+
+    async def _idle_for(self) -> float:
+        """Return for how many seconds to wait for a wake-up, and then look again."""
+        return 1.0
 
     async def _run(self, id_: JobId) -> None:
         try:
@@ -157,9 +161,12 @@ class LeasedWorker(Worker):
             work.add_done_callback(_asked)
         self.tasks[id_].cancel()
 
-    async def _settle(self, id_: JobId, *, done: bool) -> None:
-        # The work is over: from here on a claim that brings the job is a new delivery, though our reply be late.
+    def _let_come(self, id_: JobId) -> None:
+        """Learn that the work is over: from here on a claim that brings the job is a new delivery."""
         self._held.pop(id_, None)
+
+    async def _settle(self, id_: JobId, *, done: bool) -> None:
+        self._let_come(id_)  # before the lease ends, though our reply be late
         try:
             await self._leases.settle(id_, done=done)
         except Unavailable as error:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import structlog
 
 from retention.bootstrap import open_retention
+from retention.delivery import RECOGNIZE
 from retention.errors import SettingsError
-from retention.queue import RECOGNIZE
 from retention.settings import Settings
 from worker import sandbox
 from worker.caretaker import look_after
@@ -37,7 +37,7 @@ async def work(settings: Settings) -> None:
         max_audio=settings.max_audio,
     )
     if starting := asyncio.current_task():
-        _on_signals(starting.cancel)
+        on_signals(starting.cancel)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transcriber.close)
         await transcriber.start()
@@ -52,7 +52,7 @@ async def work(settings: Settings) -> None:
             drain=settings.drain,
         )
         worker.ctx.update(tools=Tools(holding=retention.holding, transcriber=transcriber), worker=worker)
-        _on_signals(worker.stop)
+        on_signals(worker.stop)
         _log.info(
             "worker ready",
             recognizer=settings.recognizer,
@@ -69,7 +69,8 @@ async def work(settings: Settings) -> None:
     _log.info("worker stopped")
 
 
-def _on_signals(react: Callable[[], object]) -> None:
+def on_signals(react: Callable[[], object]) -> None:
+    """Do this at SIGTERM and SIGINT, instead of what was done before."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, react)

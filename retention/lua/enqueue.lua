@@ -1,9 +1,12 @@
--- Put a job into the queue, behind all that wait, unless the queue holds it. Safe to repeat.
+-- Put a job into the queue, behind all that wait, unless the queue holds it or the job is gone. Safe to repeat.
 --
--- KEYS[1] queue  KEYS[2] the delivery (arq's job)  KEYS[3] wake list  KEYS[4] sequence
+-- KEYS[1] queue  KEYS[2] the delivery (arq's job)  KEYS[3] wake list  KEYS[4] sequence  KEYS[5] the job
 -- ARGV[1] job id  ARGV[2] body of the delivery  ARGV[3] its life in milliseconds
 --
--- Returns 1 when put, 0 when the queue held it already.
+-- Returns 1 when put, 0 when the queue held it already, or must not: a job erased a moment ago would be named again.
+if redis.call('EXISTS', KEYS[5]) == 0 then
+  return 0
+end
 if redis.call('EXISTS', KEYS[2]) == 1 and redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end

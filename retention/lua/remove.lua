@@ -1,14 +1,20 @@
 -- Remove a job with everything in it, and every entry that names it.
 --
--- KEYS[1] the job  KEYS[2] the tenant's jobs  KEYS[3] due
+-- KEYS[1..n] the job, and what the request log has of it  KEYS[n+1..] due, and the lists that name it
 -- ARGV[1] the revision that was decided upon, or empty: whatever is stored
--- ARGV[2] the job's entry in both
+-- ARGV[2] the job's entry in them  ARGV[3] n; 1: what the request log has of it stays
 --
--- Returns 1 when nothing of the job is left; 0 when superseded: changed, deleted or expired since.
+-- Returns 2 when the job is removed, 1 when there was none, and in neither case is anything of it left;
+--         0 when superseded: changed, deleted or expired since.
 if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'revision') ~= ARGV[1] then
   return 0
 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[2], ARGV[2])
-redis.call('ZREM', KEYS[3], ARGV[2])
-return 1
+local there = redis.call('EXISTS', KEYS[1])
+local hashes = tonumber(ARGV[3])
+for i = 1, hashes do
+  redis.call('DEL', KEYS[i])
+end
+for i = hashes + 1, #KEYS do
+  redis.call('ZREM', KEYS[i], ARGV[2])
+end
+return 1 + there

@@ -1,13 +1,17 @@
--- Write revision n of a job, if revision n - 1 is what is stored.
+-- Write revision n of a job, if revision n - 1 is what is stored, and queue what is to be told of it.
 --
--- KEYS[1] the job  KEYS[2] the tenant's jobs  KEYS[3] due  KEYS[4] tenants
+-- KEYS[1] the job  KEYS[2] due  KEYS[3] tenants  KEYS[4] when the job's customer was erased
+-- KEYS[5] queue of notifications  KEYS[6] its delivery  KEYS[7] its wake list  KEYS[8] its sequence
+-- KEYS[9..] lists that name the job
 -- ARGV[1] n  ARGV[2] record  ARGV[3] the job's entry  ARGV[4] tenant id  ARGV[5] created  ARGV[6] expires
--- ARGV[7] due at  ARGV[8..] pairs of a field and its value; empty: drop the field
--- Times are unix milliseconds.
+-- ARGV[7] due at  ARGV[8] when its upload began  ARGV[9] id, ARGV[10] body and ARGV[11] life of the delivery that
+-- tells of it; no body: nothing is told  ARGV[12..] pairs of a field and its value; empty: drop the field
+-- Times are unix milliseconds, the life milliseconds.
 --
 -- Returns 1 when written, or already written by the same call whose reply was lost;
 --         0 when superseded: changed since, deleted or expired;
---        -1 when a first revision finds that its tenant is gone.
+--        -1 when a first revision finds that its tenant is gone;
+--        -2 when a first revision finds that its customer was erased after its upload began.
 local stored = tonumber(redis.call('HGET', KEYS[1], 'revision') or 0)
 local n = tonumber(ARGV[1])
 if stored == n and redis.call('HGET', KEYS[1], 'record') == ARGV[2] then
@@ -16,12 +20,15 @@ end
 if stored ~= n - 1 then
   return 0
 end
-if n == 1 and redis.call('HEXISTS', KEYS[4], ARGV[4]) == 0 then
+if n == 1 and redis.call('HEXISTS', KEYS[3], ARGV[4]) == 0 then
   return -1
+end
+if n == 1 and tonumber(redis.call('GET', KEYS[4]) or -1) >= tonumber(ARGV[8]) then
+  return -2
 end
 
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
-for i = 8, #ARGV, 2 do
+for i = 12, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[i])
   else
@@ -29,12 +36,22 @@ for i = 8, #ARGV, 2 do
   end
 end
 redis.call('PEXPIREAT', KEYS[1], ARGV[6])
-redis.call('ZADD', KEYS[3], ARGV[7], ARGV[3])
+redis.call('ZADD', KEYS[2], ARGV[7], ARGV[3])
 
-redis.call('ZADD', KEYS[2], ARGV[5], ARGV[3])
 local time = redis.call('TIME')
 local left = tonumber(ARGV[6]) - (time[1] * 1000 + math.floor(time[2] / 1000))
-if redis.call('PTTL', KEYS[2]) < left then
-  redis.call('PEXPIREAT', KEYS[2], ARGV[6])
+for i = 9, #KEYS do
+  redis.call('ZADD', KEYS[i], ARGV[5], ARGV[3])
+  if redis.call('PTTL', KEYS[i]) < left then
+    redis.call('PEXPIREAT', KEYS[i], ARGV[6])
+  end
+end
+
+if ARGV[10] ~= '' then
+  redis.call('PSETEX', KEYS[6], ARGV[11], ARGV[10])
+  redis.call('ZADD', KEYS[5], 'NX', redis.call('INCR', KEYS[8]), ARGV[9])
+  if redis.call('LLEN', KEYS[7]) == 0 then
+    redis.call('LPUSH', KEYS[7], '1')
+  end
 end
 return 1

@@ -1,0 +1,46 @@
+"""Request bodies: how a client is asked to send one, and small ones that are read whole."""
+
+import asyncio
+from datetime import timedelta
+
+from aiohttp import web
+
+from api.problems import Problem, Refusal
+
+CLOSED = Refusal(400, "The connection was closed before the body was complete.")
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def invite(request: web.Request) -> None:
+    """Ask for the body, if the client waits to be asked (RFC 9110 §10.1.1)."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(_CONTINUE)
+        request.writer.output_size = 0  # the answer proper has not begun
+
+
+async def read_small(request: web.Request, *, limit: int, within: timedelta) -> bytes:
+    """Return the whole body, of at most `limit` bytes.
+
+    Raises Problem: 413 when it is larger, 408 when it is not there `within` this time, 400 when the connection
+    closes before its end, 503 when the process is told to stop and does not wait any longer.
+    """
+    too_large = Refusal(413, f"The body exceeds the limit of {limit} bytes.")
+    if (request.content_length or 0) > limit:
+        raise too_large.problem()
+    await invite(request)
+    body = b""
+    waiting = asyncio.timeout(within.total_seconds())
+    try:
+        async with waiting:
+            while piece := await request.content.read(limit + 1):
+                body += piece
+                if len(body) > limit:
+                    raise too_large.problem()
+    except web.RequestPayloadError:
+        raise CLOSED.problem() from None
+    except OSError:
+        if waiting.expired():  # a TimeoutError is an OSError, and so may be a lost connection
+            raise Problem(408, f"The body did not arrive within {within.total_seconds():g} seconds.") from None
+        raise CLOSED.problem() from None
+    return body

@@ -1,0 +1,24 @@
+-- Keep a registration of a callback URL, unless its tenant is gone or its customer was erased meanwhile, or what was
+-- there before is not what the new one was made from.
+--
+-- KEYS[1] the tenant's registrations  KEYS[2] tenants  KEYS[3] when its customer was erased
+-- ARGV[1] tag of the URL  ARGV[2] the registration  ARGV[3] tenant id  ARGV[4] when registering began (unix ms)
+-- ARGV[5] the registration before, or empty
+--
+-- Returns 1 when kept, or kept already by the same call whose reply was lost; 0 when it changed meanwhile;
+--        -1 when the tenant is gone; -2 when the customer was erased.
+if redis.call('HEXISTS', KEYS[2], ARGV[3]) == 0 then
+  return -1
+end
+if tonumber(redis.call('GET', KEYS[3]) or -1) >= tonumber(ARGV[4]) then
+  return -2
+end
+local stored = redis.call('HGET', KEYS[1], ARGV[1]) or ''
+if stored == ARGV[2] then
+  return 1
+end
+if stored ~= ARGV[5] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
