@@ -34,7 +34,7 @@ def main() -> int:
         with temporary_directory() as directory:
             _title("Volant: a recording, its words, and nothing left of either")
             _say("Starting a Redis and the API; the worker comes later, so that the job waits.")
-            with Stack(directory, workers=0) as stack:
+            with Stack(directory, workers=0, notifiers=0) as stack:
                 run_interruptibly(_demonstrate(stack))
     except (BrokenPromiseError, StackError, ServiceError) as error:
         click.secho(f"\nNot as promised: {error}", fg="red", err=True)

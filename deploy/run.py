@@ -39,7 +39,9 @@ def _run(environ: Mapping[str, str], data: Path) -> None:
     workers = _number(environ, "WORKERS", 1, 64)
     _check_that_free(port)
     settings = {
+        "callback_loopback": "true",
         "children": str(max(1, len(os.sched_getaffinity(0)) // workers)),
+        "cors_origins": "*",  # a page that is being written may be anywhere, and needs a key all the same
         **_inherited(environ),
         "port": str(port),
     }

@@ -23,8 +23,8 @@ _DRAIN = 20.0
 class Stack:
     """A running Redis, API and workers; a context manager that stops them, Redis last.
 
-    Public: `url` of the API, `redis_url`, `data` (the directory that holds everything they store), `api`, `redis`
-    and `workers` (the processes).
+    Public: `url` of the API, `redis_url`, `data` (the directory that holds everything they store), `api`, `redis`,
+    `workers` and `notifiers` (the processes).
     """
 
     def __init__(
@@ -34,6 +34,7 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         redis_url: str = "",
         workers: int = 1,
+        notifiers: int = 1,
     ) -> None:
         """Start everything and wait until it is ready.
 
@@ -43,6 +44,7 @@ class Stack:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data = data
         self.workers: list[Process] = []
+        self.notifiers: list[Process] = []
         self._ended: list[Process] = []
         self._redis: RedisServer | None = None
         self._api: Process | None = None
@@ -61,6 +63,8 @@ class Stack:
             self.start_api()
             for _ in range(workers):
                 self.start_worker()
+            for _ in range(notifiers):
+                self.start_notifier()
         except BaseException:
             self.stop()
             raise
@@ -125,13 +129,11 @@ class Stack:
 
     def start_worker(self, *, wait: bool = True, **settings: str) -> Process:
         """Start one more worker, with `settings` of its own, and wait until it can take jobs, if asked to."""
-        name = f"worker-{len(self.workers) + 1}"
-        with uninterrupted():
-            worker = self._start("worker", name, settings)
-            self.workers.append(worker)
-        if wait:
-            worker.wait_until(lambda: _said(worker, "worker ready") is not None, "ready")
-        return worker
+        return self._start_one_more("worker", self.workers, settings, wait=wait)
+
+    def start_notifier(self, **settings: str) -> Process:
+        """Start one more notifier, with `settings` of its own, and wait until it can send."""
+        return self._start_one_more("notifier", self.notifiers, settings)
 
     def restart_redis(self) -> None:
         """Start Redis again on its data, after it was killed, or in good order if it runs."""
@@ -139,7 +141,7 @@ class Stack:
 
     def processes(self) -> list[Process]:
         """Return all that should be running now."""
-        return [self.api, *self.workers, *([self._redis.process] if self._redis else [])]
+        return [self.api, *self.workers, *self.notifiers, *([self._redis.process] if self._redis else [])]
 
     def kill(self, name: str) -> None:
         """End one process at once (SIGKILL): "redis", "api", "worker-1" and so on."""
@@ -153,7 +155,7 @@ class Stack:
 
     def stop(self) -> None:
         """Stop everything, Redis last; what does not stop in good order is killed."""
-        processes = [*([self._api] if self._api else []), *self.workers, *self._ended]
+        processes = [*([self._api] if self._api else []), *self.workers, *self.notifiers, *self._ended]
         for process in processes:
             process.ask_to_stop()
         for process in processes:
@@ -169,6 +171,16 @@ class Stack:
 
     def _process(self, name: str) -> Process:
         return next(process for process in self.processes() if process.name == name)
+
+    def _start_one_more(
+        self, kind: str, known: list[Process], settings: Mapping[str, str], *, wait: bool = True
+    ) -> Process:
+        with uninterrupted():
+            process = self._start(kind, f"{kind}-{len(known) + 1}", settings)
+            known.append(process)
+        if wait:
+            process.wait_until(lambda: _said(process, f"{kind} ready") is not None, "ready")
+        return process
 
     def _start(self, kind: str, name: str, settings: Mapping[str, str]) -> Process:
         return Process(
