@@ -29,6 +29,8 @@ class Canary:
     def __init__(self, stack: Stack, apikey: str) -> None:
         self.markers: dict[str, bytes] = {}
         self._url = f"{stack.url}/v1/recognitions"
+        self._apikey = apikey
+        self._callback: dict[str, str] = {}
         self._authorization = {"Authorization": aiohttp.encode_basic_auth("apikey", apikey)}
 
     def word(self, name: str) -> str:
@@ -44,17 +46,41 @@ class Canary:
             "timestamps": "true",
             "word_confidence": "true",
             self.word("name of an unknown parameter"): self.word("unknown parameter"),
+            **self._callback,
         }
         headers = {
             "Content-Type": content_type,
             "Content-Encoding": coding,
-            "X-Watson-Metadata": f"customer_id={self.word('customer id')}",
+            **self._labelled(),
             "User-Agent": self.word("user agent"),
             "Cookie": f"a={self.word('cookie')}",
         }
         status, body = await self.ask("POST", params=query, data=audio, headers=headers)
         assert status == 201, body
         return str(body["id"])
+
+    async def register(self, receiver: str) -> None:
+        """Register a callback URL with markers in it and beside it; jobs are told there from now on."""
+        path = f"{self.word('callback path')}/{self.word('callback path, second part')}"
+        url = f"{receiver}/{path}?{self.word('callback parameter')}={self.word('callback query')}"
+        asked = {"callback_url": url, "user_secret": self.word("user secret")}
+        status, body = await self.ask("POST", "/../register_callback", params=asked, headers=self._labelled())
+        assert status == 201, body
+        events = ("started", "completed_with_results", "failed")
+        self._callback = {"callback_url": url, "events": ",".join(f"recognitions.{event}" for event in events)}
+
+    async def buy(self) -> None:
+        """Buy a bearer token and use it; its signature is a marker."""
+        form = {"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": self._apikey}
+        _, body = await self.ask("POST", "/../../identity/token", data=form)
+        token = str(body["access_token"])
+        self.markers["bearer token"] = token.rpartition(".")[2].encode()
+        assert (await self.ask("GET", headers={"Authorization": f"Bearer {token}"}))[0] == 200
+
+    async def erase(self) -> None:
+        """Erase the customer whose label all jobs and the callback URL bear."""
+        asked = {"customer_id": self.word("customer id")}
+        assert await self.ask("DELETE", "/../user_data", params=asked) == (200, None)
 
     async def ask(
         self, method: str, path: str = "", *, headers: dict[str, str] | None = None, **options: Any
@@ -92,6 +118,16 @@ class Canary:
                 "",
                 {"data": self.word("no gzip").encode() * 9, "headers": raw | {"Content-Encoding": "gzip"}},
             ),
+            (400, "POST", "/../register_callback", {"params": {"callback_url": f"ftp://{self.word('scheme')}/"}}),
+            (400, "POST", "/../register_callback", {"params": {"user_secret": self.word("secret of no url")}}),
+            (
+                404,
+                "POST",
+                "/../unregister_callback",
+                {"params": {"callback_url": f"http://{self.word('unregistered')}/"}},
+            ),
+            (400, "DELETE", "/../user_data", {"params": {"customer_id": f"{self.word('no customer')};"}}),
+            (200, "DELETE", "/../user_data", {"params": {"customer_id": self.word("unknown customer")}}),
             (401, "GET", "", {"headers": {"Authorization": self._basic("apikey", self.word("wrong key"))}}),
             (401, "GET", "", {"headers": {"Authorization": self._basic("apikey", f"volant_a_{self.word('secret')}")}}),
             (401, "GET", "", {"headers": {"Authorization": f"Bearer {self.word('token')}"}}),
@@ -129,6 +165,9 @@ class Canary:
             await reader.read()
         writer.close()
         await writer.wait_closed()
+
+    def _labelled(self) -> dict[str, str]:
+        return {"X-Watson-Metadata": f"customer_id={self.word('customer id')}"}
 
     @staticmethod
     def _basic(user: str, password: str) -> str:

@@ -35,7 +35,7 @@ async def nothing_left_over(stack: Stack, *, within: float = 20.0) -> None:
 def left_over(stack: Stack) -> list[str]:
     """Return what should not be there when nobody works: queued, leased, unfinished, kept forever, or audio."""
     with redis.Redis.from_url(stack.redis_url, decode_responses=True) as client:
-        queued = [f"queued: {id_}" for id_ in client.zrange(keyspace.QUEUE, 0, -1)]
+        queued = [f"queued: {id_}" for id_ in client.zrange(keyspace.RECOGNITION.name, 0, -1)]
         delivery = [f"of the queue: {key}" for key in client.scan_iter("arq:*", count=1000)]
     forever = [f"without expiry: {key}" for key in kept_forever(stack.redis_url)]
     unfinished = [f"{type(job).__name__}: {job.id}" for job in records(stack) if not isinstance(job, Final)]
@@ -129,9 +129,9 @@ def _content(client: Any, key: bytes) -> bytes:
     return b"\n".join(part for part in parts if part is not None)
 
 
-async def uploading(stack: Stack) -> bool:
-    """Tell whether audio is on its way into the store: the API then has a file open that has no name."""
-    return any(str(stack.data / "audio") in path for path in _open_files(stack.api.pid))
+async def uploading(stack: Stack, at_least: int = 1) -> bool:
+    """Tell whether audio is on its way into the store: the API then has files open that have no name."""
+    return sum(str(stack.data / "audio") in path for path in _open_files(stack.api.pid)) >= at_least
 
 
 def _open_files(pid: int) -> list[str]:

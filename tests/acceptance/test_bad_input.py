@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from deploy.stack import Stack
-from tests.acceptance.client import Client
+from tests.acceptance.client import Client, from_elsewhere
 from tests.acceptance.remains import uploading
 from tests.speech import AUDIO, IN_EVERY_FORMAT
 from tests.stack import StartStack, wait_until
@@ -103,7 +103,7 @@ async def submit(url: str, apikey: str, query: str, body: Any, headers: dict[str
     """Send a submission as it is, and return the status and the body."""
     credentials = {"Authorization": aiohttp.encode_basic_auth("apikey", apikey)}
     async with (
-        aiohttp.ClientSession(skip_auto_headers=["Content-Type"]) as session,
+        aiohttp.ClientSession(skip_auto_headers=["Content-Type"], connector=from_elsewhere()) as session,
         session.post(f"{url}/v1/recognitions{query}", data=body, headers={**credentials, **headers}) as answer,
     ):
         return answer.status, await answer.json()

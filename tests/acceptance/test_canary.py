@@ -24,8 +24,10 @@ import redis
 
 from deploy.processes import RedisServer, temporary_directory
 from deploy.stack import Stack
-from retention.job import Processing
+from retention.job import Processing, new_job_id
 from tests.acceptance.canary import Canary, files, forms, hits, places
+from tests.acceptance.persistence import hide_nothing, save
+from tests.acceptance.receiver import Receiver
 from tests.acceptance.remains import records, uploading
 from tests.speech import AUDIO
 from tests.stack import StartStack, wait_until
@@ -41,15 +43,25 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield directory
 
 
-@pytest.mark.timeout(120)
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """Give a receiver that takes nothing."""
+    async with Receiver(status=500) as listening:
+        yield listening
+
+
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("level", ["info", "debug"])
 async def test_a_run_with_faults_leaves_no_marker_anywhere(
-    fresh_stack: StartStack, temporary: Path, monkeypatch: pytest.MonkeyPatch, level: str
+    fresh_stack: StartStack, temporary: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    """Looked at with jobs waiting, being worked on, completed and deleted; each process is killed once in between."""
+    """Looked at with jobs waiting, being worked on, completed and gone, and with notifications pending and taken.
+
+    Each process is killed once in between.
+    """
     if level == "debug":
         monkeypatch.setenv("PYTHONDEVMODE", "1")  # all warnings, and asyncio's own debugging
-    stack = fresh_stack(workers=0, log_level=level, **REPAIRS_SOON)
+    stack = fresh_stack(workers=0, log_level=level, callback_loopback="true", **REPAIRS_SOON)
     hide_nothing(stack)
     canary = Canary(stack, stack.apikey)
     markers = canary.markers
@@ -62,6 +74,8 @@ async def test_a_run_with_faults_leaves_no_marker_anywhere(
         return before + hits(places([stack.data, temporary], stack.redis_url), markers)
 
     await canary.be_refused()
+    await canary.buy()
+    await canary.register(receiver.url)
     heard = await canary.submit(speech, "audio/wav")
     marked = [
         await canary.submit(samples(canary.word("samples, raw")), "audio/l16; rate=16000"),
@@ -78,13 +92,8 @@ async def test_a_run_with_faults_leaves_no_marker_anywhere(
     await be_cut_off(stack, canary)
     stack.start_worker()
     await wait_until(lambda: is_processing(stack))
-    stack.kill("worker-1")
-    stack.kill("redis")
-    status, _ = await canary.ask("GET", f"/{heard}", params={"again": canary.word("parameter in an outage")})
-    assert status == 503
-    stack.restart_redis()
-    hide_nothing(stack)
-    stack.start_worker()
+    await wait_until(lambda: is_told(receiver))
+    await kill_all_but_the_api(stack, canary)
     assert await found() == []
 
     for job in [heard, *marked]:
@@ -97,8 +106,20 @@ async def test_a_run_with_faults_leaves_no_marker_anywhere(
     markers |= {f"word {at}": f'"{word}"'.encode() for at, word in enumerate(words) if len(word) > 3}
     assert await found() == []
 
-    for job in [heard, *marked]:
+    receiver.status = 204
+    await wait_until(lambda: is_told(receiver, heard), within=60)
+    told = next(told.raw for told in receiver.told if told.taken and b'"results"' in told.raw)
+    assert canary.word("user token").encode() in told
+    markers |= {
+        "notification": told[told.index(b'"user_token"') :],
+        "its results": told[told.index(b'"results"') :][:80],
+    }
+    assert await found() == []
+
+    for job in marked:
         assert (await canary.ask("DELETE", f"/{job}"))[0] == 204
+    await canary.erase()
+    assert (await canary.ask("GET", f"/{heard}"))[0] == 404
     assert await found() == []
     stack.stop()
     assert hits(files([stack.data, temporary]), markers) == []
@@ -167,30 +188,27 @@ async def be_cut_off(stack: Stack, canary: Canary) -> None:
     stack.start_api()
 
 
+async def kill_all_but_the_api(stack: Stack, canary: Canary) -> None:
+    """Kill Redis and who works with it, ask for something meanwhile, and start them again."""
+    for name in ("notifier-1", "worker-1", "redis"):
+        stack.kill(name)
+    status, _ = await canary.ask("GET", f"/{new_job_id()}", params={"again": canary.word("parameter in an outage")})
+    assert status == 503
+    stack.restart_redis()
+    hide_nothing(stack)
+    stack.start_worker()
+    stack.start_notifier()
+
+
+async def is_told(receiver: Receiver, job: str = "") -> bool:
+    """Tell whether a notification came, or one of this job that has the results and was taken."""
+    if not job:
+        return bool(receiver.told)
+    return any(told.taken and told.body["id"] == job and "results" in told.body for told in receiver.told)
+
+
 async def is_processing(stack: Stack) -> bool:
     return any(isinstance(job, Processing) for job in records(stack))
-
-
-def hide_nothing(stack: Stack) -> None:
-    """Let Redis write snapshots that are not compressed, and remember every command as a slow one."""
-    with redis.Redis.from_url(stack.redis_url) as client:
-        for name, value in (("rdbcompression", "no"), ("slowlog-log-slower-than", 0), ("slowlog-max-len", 10000)):
-            client.config_set(name, value)
-
-
-async def save(stack: Stack) -> None:
-    """Let Redis rewrite its log, and write a snapshot."""
-    with redis.Redis.from_url(stack.redis_url) as client:
-
-        async def at_rest() -> bool:
-            state = client.info("persistence")
-            return not (state["aof_rewrite_in_progress"] or state["rdb_bgsave_in_progress"])
-
-        for write in (client.bgrewriteaof, client.bgsave):
-            await wait_until(at_rest)
-            write()
-        await wait_until(at_rest)
-        assert client.info("persistence")["rdb_last_bgsave_status"] == "ok"
 
 
 def samples(marker: str) -> bytes:

@@ -58,6 +58,7 @@ def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals,
         assert run_env.stat().st_mode & 0o777 == 0o600
         assert url in process.printed()
         assert process.printed().count("  curl ") == 3
+        assert allowed_origin(url) == "*"
         said = run_volant("transcribe", str(SPEECH), url=url, apikey=apikey)
         assert said.stdout == "go forward ten meters\n", said.stderr
 
@@ -75,7 +76,8 @@ def test_run_finds_its_data_and_its_tenant_again(tmp_path: Path) -> None:
             kept = run_volant("transcribe", str(SPEECH), "--keep", url=url, apikey=first_key)
             assert kept.returncode == 0, kept.stderr
         tenant = (data / "tenant").read_text()
-        with running(data, tmp_path / "second.log", PORT=str(free_port())) as process:
+        variables = {"PORT": str(free_port()), "VOLANT_CORS_ORIGINS": ""}
+        with running(data, tmp_path / "second.log", **variables) as process:
             url, second_key = address_and_key(process, data)
             assert (data / "tenant").read_text() == tenant
             [job] = jobs_in(url, second_key)
@@ -83,6 +85,7 @@ def test_run_finds_its_data_and_its_tenant_again(tmp_path: Path) -> None:
             refused = run_volant("transcribe", str(SPEECH), url=url, apikey=first_key)
             assert refused.returncode == 1
             assert "the API key is not accepted" in refused.stderr
+            assert allowed_origin(url) is None  # the caller's own settings hold
 
 
 def test_run_says_when_the_port_is_taken(tmp_path: Path) -> None:
@@ -195,6 +198,13 @@ def jobs_in(url: str, apikey: str) -> list[str]:
     with closing(HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
         connection.request("GET", "/v1/recognitions", headers={"Authorization": f"Basic {credentials}"})
         return [job["id"] for job in json.load(connection.getresponse())["recognitions"]]
+
+
+def allowed_origin(url: str) -> str | None:
+    """Return which origins' pages may use the service, as its refusals tell a browser."""
+    with closing(HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
+        connection.request("GET", "/v1/recognitions", headers={"Origin": "https://a.example"})
+        return connection.getresponse().getheader("Access-Control-Allow-Origin")
 
 
 def processes_of(data: Path) -> list[str]:

@@ -1,9 +1,10 @@
 """A cell with everything that keeps jobs, on a real Redis and a real directory, in the test's own process."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import msgspec
 from redis.asyncio import Redis
@@ -12,15 +13,21 @@ from retention import keyspace
 from retention.audio import AudioDirectory
 from retention.caretaking import Caretaker
 from retention.holding import JobHolding
-from retention.job import Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
+from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
 from retention.leases import Leases
+from retention.logged_audio import LoggedAudio
+from retention.outbox import Outbox
 from retention.queue import JobQueue
 from retention.readiness import Readiness
+from retention.registrations import Registrations
+from retention.request_log import RequestLog
 from retention.seal import Context, Key, Kind, seal
 from retention.service import JobService
 from retention.store import JobStore
+from retention.telling import Telling
 from retention.tenants import Tenants
+from retention.tokens import Tokens
 
 HOUR = timedelta(hours=1)
 WEEK = timedelta(days=7)
@@ -40,17 +47,46 @@ class Cell:
     store: JobStore
     queue: JobQueue
     audio: AudioDirectory
+    log: RequestLog
     keyring: Keyring
     tenants: Tenants
+    registrations: Registrations
+    outbox: Outbox
+    tokens: Tokens
     jobs: JobService
     holding: JobHolding
     caretaker: Caretaker
     tenant: TenantId
 
-    async def submit(self, *, results_ttl: timedelta = HOUR, customer: str | None = None) -> Waiting:
+    def of(self, tenant: TenantId) -> Self:
+        """Return the same cell as another tenant's."""
+        return replace(self, tenant=tenant)
+
+    async def submit(
+        self,
+        audio: AsyncIterable[bytes] | None = None,
+        *,
+        results_ttl: timedelta = HOUR,
+        customer: str | None = None,
+        callback: Callback | None = None,
+        user_token: str = "",
+        began: datetime | None = None,
+        submission: Submission = SUBMISSION,
+    ) -> Waiting:
         return await self.jobs.submit(
-            self.tenant, SUBMISSION, spoken(AUDIO), results_ttl=results_ttl, customer=customer
+            self.tenant,
+            submission,
+            audio or spoken(AUDIO),
+            began=began or await self.jobs.now(),
+            results_ttl=results_ttl,
+            customer=customer,
+            callback=callback,
+            user_token=user_token,
         )
+
+    async def listed(self) -> list[Job]:
+        """Return the jobs that the list shows."""
+        return [job for job, _ in await self.jobs.latest(self.tenant)]
 
     async def accepted(self, **changes: timedelta) -> Waiting:
         """Write the record of a new job: no audio, no key, not queued."""
@@ -92,7 +128,7 @@ class Cell:
         return None if score is None else int(score)
 
     async def queued(self) -> list[JobId]:
-        return [JobId(id_.decode()) for id_ in await self.redis.zrange(keyspace.QUEUE, 0, -1)]
+        return [JobId(id_.decode()) for id_ in await self.redis.zrange(keyspace.RECOGNITION.name, 0, -1)]
 
     async def naming(self, job: Job) -> list[str]:
         """Return every place in Redis and in the audio store that still names the job."""
@@ -110,9 +146,21 @@ class Cell:
         """Return the leases of another worker."""
         return Leases(self.redis, lease=lease)
 
+    def telling(self) -> Telling:
+        """Return what another notifier may do."""
+        leases = Leases(self.redis, lease=HOUR, queue=keyspace.NOTIFICATION)
+        return Telling(
+            store=self.store,
+            keyring=self.keyring,
+            tenants=self.tenants,
+            registrations=self.registrations,
+            leases=leases,
+            hash_="sha256",
+        )
+
     def holding_of(self, leases: Leases) -> JobHolding:
         """Return what the worker with these leases may do with jobs."""
-        return JobHolding(store=self.store, audio=self.audio, keyring=self.keyring, leases=leases)
+        return JobHolding(store=self.store, audio=self.audio, log=self.log, keyring=self.keyring, leases=leases)
 
 
 class ByHand(Leases):
@@ -123,33 +171,46 @@ class ByHand(Leases):
         return True
 
 
-async def open_cell(redis: Redis, directory: Path) -> Cell:
-    """Put a cell together, as `retention.bootstrap` does, and add a tenant."""
+async def open_cell(
+    redis: Redis, directory: Path, *, root: Key | None = None, request_log: timedelta | None = None
+) -> Cell:
+    """Put a cell together, as `retention.bootstrap` does, and add a tenant. `request_log`: for how long, if at all."""
     store = JobStore(redis, rescue_after=RESCUE_AFTER)
     queue = JobQueue(redis, patience=WEEK)
     audio = AudioDirectory(directory)
     await audio.prepare()
-    keyring = await Keyring.open(redis, Key.random())
+    keyring = await Keyring.open(redis, root or Key.random())
+    log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
+    if request_log:
+        await LoggedAudio(directory).prepare()
     tenants = Tenants(redis)
+    registrations = Registrations(redis, keyring)
     return Cell(
         redis=redis,
         directory=directory,
         store=store,
         queue=queue,
         audio=audio,
+        log=log,
         keyring=keyring,
         tenants=tenants,
+        registrations=registrations,
+        outbox=Outbox(redis),
+        tokens=Tokens(keyring=keyring, tenants=tenants, store=store, life=HOUR),
         jobs=JobService(
             store=store,
             audio=audio,
+            log=log,
             keyring=keyring,
             queue=queue,
             tenants=tenants,
+            registrations=registrations,
             readiness=Readiness(redis),
             patience=WEEK,
+            upload_within=HOUR,
         ),
-        holding=JobHolding(store=store, audio=audio, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
-        caretaker=Caretaker(store=store, audio=audio, queue=queue, orphan_after=timedelta(seconds=20)),
+        holding=JobHolding(store=store, audio=audio, log=log, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
+        caretaker=Caretaker(store=store, audio=audio, log=log, queue=queue, orphan_after=timedelta(seconds=20)),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
 

@@ -4,19 +4,23 @@ from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, precondition, rule
+from hypothesis.stateful import precondition, rule
 
 from retention import keyspace
-from retention.errors import JobProcessing, NotFound, Superseded
-from retention.job import Failed, Job, JobId, Processing
-from retention.store import entry_of
+from retention.entries import entry_of
+from retention.errors import NotFound, Superseded
+from retention.job import Failed, Job, JobId
 from tests.integration.cell import RESCUE_AFTER, RESULTS, milliseconds
-from tests.integration.inspection import contents
-from tests.integration.machine import MOST_JOBS, RECORD, STORED, Lifecycle, anybody_has_read, anything_is_stored
+from tests.integration.lifecycle import (
+    MOST_JOBS,
+    RECORD,
+    Lifecycle,
+    anybody_has_read,
+)
+from tests.integration.machine import WORKER
 
 LEASED = st.runner().flatmap(lambda machine: st.sampled_from(list(machine.model.leased)))
 anything_is_leased = precondition(lambda machine: machine.model.leased)
-WORKER = st.integers(min_value=0, max_value=1)
 
 
 class History(Lifecycle):
@@ -25,23 +29,6 @@ class History(Lifecycle):
     lapses = 0
 
     # Ending
-
-    @anything_is_stored
-    @rule(record=STORED)
-    def delete(self, record: Job) -> None:
-        """Delete as a client does: refused while a worker holds the job."""
-        known = self.model.jobs.get(record.id)
-        try:
-            self.run(self.cell.jobs.delete(self.cell.tenant, record.id))
-        except NotFound:
-            assert known is None
-        except JobProcessing:
-            assert known is not None
-            assert isinstance(known.job, Processing)
-        else:
-            assert known is not None
-            assert not isinstance(known.job, Processing)
-            self.model.clear(record.id)
 
     @anybody_has_read
     @rule(record=RECORD, decided=st.booleans())
@@ -67,13 +54,16 @@ class History(Lifecycle):
         everything = {*self.model.jobs, *self.model.expired}
         erased = self.run(self.cell.jobs.delete_tenant(self.cell.tenant))
         assert erased == len(everything)
-        assert self.run(contents(self.cell.redis, self.cell.tenant)).jobs == {}
+        assert self.run(self.contents()).jobs == {}
         for id_ in everything:
             self.model.clear(id_)
         self.model.audio.clear()
         tenant = self.run(self.cell.tenants.create("next", now=self.now()))
         self.cell = replace(self.cell, tenant=tenant.id)
         self.records.clear()
+        self.model.erased = None
+        self.uploads.clear()
+        self.registration = self.run(self._register())
 
     @rule()
     def go_round(self) -> None:
@@ -106,7 +96,7 @@ class History(Lifecycle):
         """Put the end of a lease into the past."""
         self.lapses += 1
         self.run(self.cell.redis.delete(keyspace.IN_PROGRESS_PREFIX + id_))
-        self.run(self.cell.redis.zadd(keyspace.QUEUE, {id_: 10**12 + self.lapses}))
+        self.run(self.cell.redis.zadd(keyspace.RECOGNITION.name, {id_: 10**12 + self.lapses}))
         del self.model.leased[id_]
         self.model.lapsed.append(id_)
 
@@ -133,8 +123,6 @@ class History(Lifecycle):
         self.run(self.cell.redis.delete(keyspace.DELIVERY_PREFIX + which))
         self.model.deliveries.remove(which)
 
-    # What must hold
-
     @anybody_has_read
     @rule(record=RECORD)
     def look_up(self, record: Job) -> None:
@@ -149,29 +137,3 @@ class History(Lifecycle):
             assert job == known.job
             assert results == (RESULTS if "result" in known.fields else None)
             assert isinstance(job, Failed) or "submission" not in known.fields or results is None
-
-    @invariant()
-    def the_cell_is_as_it_should_be(self) -> None:
-        model = self.model
-        found = self.run(contents(self.cell.redis, self.cell.tenant))
-        assert set(found.jobs) == set(model.jobs)
-        for id_, known in model.jobs.items():
-            assert set(found.jobs[id_].fields) == known.fields, known
-            assert found.jobs[id_].fields["revision"] == b"%d" % known.job.revision
-            least, greatest = found.jobs[id_].expires
-            assert least - 1 <= known.expires() <= greatest + 1, known
-            least, greatest = known.look
-            look = found.due.get(keyspace.entry(self.cell.tenant, id_, known.job.customer), 0)
-            assert least <= look <= greatest, known
-        everything = model.jobs | model.expired
-        assert set(found.listed) == set(everything)
-        assert {member.split("/")[1] for member in found.due} == set(everything)
-        assert found.forever <= set(keyspace.PERSISTENT)
-        places = {*model.lapsed, *model.waiting, *model.leased}
-        assert set(found.queue) == places
-        assert {path.name for path in self.cell.recordings()} == model.audio
-
-    @invariant()
-    def the_list_shows_the_newest_first(self) -> None:
-        jobs = sorted((known.job for known in self.model.jobs.values()), key=lambda job: (job.created, job.id))
-        assert self.run(self.cell.jobs.latest(self.cell.tenant)) == jobs[::-1]

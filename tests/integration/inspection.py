@@ -6,7 +6,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.job import JobId, TenantId
+from retention.job import CustomerTag, JobId, TenantId
 
 _LOOK = """
 local function now()
@@ -32,6 +32,8 @@ return {
   redis.call('ZREVRANGE', KEYS[1], 0, -1),
   redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES'),
   redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'),
+  redis.call('ZRANGE', KEYS[4], 0, -1),
+  redis.call('ZRANGE', KEYS[5], 0, -1),
 }
 """
 
@@ -51,14 +53,16 @@ class Contents(Struct, kw_only=True):
     listed: list[JobId]
     due: dict[str, int]
     queue: dict[JobId, float]
+    telling: set[JobId]
+    of_customer: set[JobId]
 
 
-async def contents(redis: Redis, tenant: TenantId) -> Contents:
+async def contents(redis: Redis, tenant: TenantId, customer: CustomerTag) -> Contents:
     """Look at everything at once."""
     prefix = keyspace.job(tenant, JobId(""))
-    jobs, forever, listed, due, queue = await redis.eval(
-        _LOOK, 3, keyspace.jobs_of(tenant), keyspace.DUE, keyspace.QUEUE, prefix
-    )
+    queues = (keyspace.RECOGNITION.name, keyspace.NOTIFICATION.name)
+    lists = (keyspace.jobs_of(tenant), keyspace.DUE, *queues, keyspace.jobs_of_customer(tenant, customer))
+    jobs, forever, listed, due, queue, telling, of_customer = await redis.eval(_LOOK, 5, *lists, prefix)
     return Contents(
         jobs={
             JobId(key.decode().removeprefix(prefix)): Found(
@@ -70,6 +74,8 @@ async def contents(redis: Redis, tenant: TenantId) -> Contents:
         listed=[keyspace.parse_entry(member)[1] for member in listed],
         due={member.decode(): int(score) for member, score in _pairs(due)},
         queue={JobId(id_.decode()): float(score) for id_, score in _pairs(queue)},
+        telling={JobId(entry.decode().removeprefix(keyspace.NOTIFICATION.prefix)) for entry in telling},
+        of_customer={keyspace.parse_entry(member)[1] for member in of_customer},
     )
 
 

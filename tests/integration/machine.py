@@ -1,54 +1,41 @@
-"""The model check, first half: accepting and working, by anybody who ever held a record of the job."""
+"""The model check: a cell, its model, and what must hold of the two after every step."""
 
 import asyncio
 import tempfile
 from collections.abc import Coroutine
 from datetime import datetime, timedelta
-from functools import partial
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant
 from redis.asyncio import Redis
 
+from retention import keyspace
 from retention.caretaking import Caretaker
-from retention.errors import Superseded, TenantGone
 from retention.holding import Held
 from retention.job import (
-    Completed,
-    Failed,
     Job,
     JobId,
-    Processing,
-    TenantId,
-    Waiting,
-    claim,
-    complete,
-    fail,
-    hand_back,
-    reclaim,
+    RegistrationId,
 )
 from retention.leases import Leases
-from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, WEEK, Cell, open_cell, spoken
-from tests.integration.model import ACCEPTED, Model
+from retention.telling import Notification, Telling
+from tests.integration.cell import Cell, open_cell
+from tests.integration.inspection import Contents, contents
+from tests.integration.model import Model
 
 T = TypeVar("T")
 
-MOST_JOBS = 3
-"""Few, so that much happens to each of them."""
-
-STORED = st.runner().flatmap(lambda machine: st.sampled_from([known.job for known in machine.model.jobs.values()]))
-RECORD = st.runner().flatmap(lambda machine: st.sampled_from(machine.records))
-HELD = st.runner().flatmap(lambda machine: st.sampled_from(machine.helds[-5:]))
-there_is_room = precondition(lambda machine: len(machine.model.jobs) < MOST_JOBS)
-anything_is_stored = precondition(lambda machine: machine.model.jobs)
-anybody_has_read = precondition(lambda machine: machine.records)
-anybody_holds = precondition(lambda machine: machine.helds)
+URL = "https://receiver.example/hook?key=1"
+USER_TOKEN = "job25"
+WORKER = st.integers(min_value=0, max_value=1)
+"""Which of the two workers, or notifiers."""
 
 
-class Lifecycle(RuleBasedStateMachine):
-    """Everything that may happen to the jobs of a tenant, in any order, from any record that anybody ever held."""
+class Machine(RuleBasedStateMachine):
+    """A cell on a real Redis and a real directory, beside its model. What may happen to it is said by others."""
 
     url: ClassVar[str]
 
@@ -61,8 +48,16 @@ class Lifecycle(RuleBasedStateMachine):
         self.helds: list[Held] = []
         self.cell = self.run(self._open())
         self.workers = [Leases(self.cell.redis, lease=timedelta(minutes=5)) for _ in range(2)]
+        self.tellings = [self._telling() for _ in range(2)]
+        self.sent: list[tuple[Telling, Notification]] = []
+        self.uploads: list[datetime] = []
+        self.registration = self.run(self._register())
         self.caretaker = Caretaker(
-            store=self.cell.store, audio=self.cell.audio, queue=self.cell.queue, orphan_after=timedelta(0)
+            store=self.cell.store,
+            audio=self.cell.audio,
+            log=self.cell.log,
+            queue=self.cell.queue,
+            orphan_after=timedelta(0),
         )
 
     async def _open(self) -> Cell:
@@ -70,6 +65,21 @@ class Lifecycle(RuleBasedStateMachine):
         await redis.flushall()
         await redis.config_set("appendfsync", "no")  # nothing is killed here, and it is three times faster
         return await open_cell(redis, Path(self.directory.name))
+
+    def _telling(self) -> Telling:
+        return Telling(
+            store=self.cell.store,
+            keyring=self.cell.keyring,
+            tenants=self.cell.tenants,
+            registrations=self.cell.registrations,
+            leases=Leases(self.cell.redis, lease=timedelta(minutes=5), queue=keyspace.NOTIFICATION),
+            hash_="sha256",
+        )
+
+    async def _register(self) -> RegistrationId:
+        began = await self.cell.store.now()
+        kept = await self.cell.registrations.keep(self.cell.tenant, URL, "secret", customer=None, began=began)
+        return kept.id
 
     def teardown(self) -> None:
         self.run(self.cell.redis.config_set("appendfsync", "always"))
@@ -79,10 +89,16 @@ class Lifecycle(RuleBasedStateMachine):
         self.directory.cleanup()
 
     def run(self, action: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(action)
+        return self.loop.run_until_complete(asyncio.wait_for(action, 10))  # what is broken may never end
 
     def now(self) -> datetime:
         return self.run(self.cell.store.now())
+
+    def after_the_erasure(self) -> datetime:
+        """Return the time, once it is another millisecond than that of the last erasure."""
+        while self.model.erased is not None and self.now() <= self.model.erased:
+            pass
+        return self.now()
 
     def written(
         self, job: Job, *, since: datetime, drops: frozenset[str] = frozenset(), adds: frozenset[str] = frozenset()
@@ -90,146 +106,39 @@ class Lifecycle(RuleBasedStateMachine):
         self.model.write(job, at=(since, self.now()), drops=drops, adds=adds)
         self.records.append(job)
 
-    # Accepting
+    # What must hold
 
-    @there_is_room
-    @rule(results_ttl=st.sampled_from([HOUR, WEEK]), customer=st.sampled_from([None, "c"]), gone=st.booleans())
-    def submit(self, results_ttl: timedelta, customer: str | None, *, gone: bool) -> None:
-        """Submit; first, now and then, for a tenant that is gone."""
-        began = self.now()
-        submit = partial(self.cell.jobs.submit, results_ttl=results_ttl, customer=customer)
-        if gone:
-            try:
-                self.run(submit(TenantId("gone"), SUBMISSION, spoken(AUDIO)))
-            except TenantGone:
-                pass
-            else:
-                raise AssertionError("accepted for a tenant that is gone")
-        job = self.run(submit(self.cell.tenant, SUBMISSION, spoken(AUDIO)))
-        assert (job.revision, job.updated, job.deadline) == (1, job.created, job.created + WEEK)
-        self.model.audio.add(job.id)
-        self.model.put(job.id)
-        self.written(job, since=began, adds=ACCEPTED)
+    def everything(self) -> dict[JobId, Job]:
+        return {id_: known.job for id_, known in self.model.jobs.items()} | self.model.expired
 
-    @there_is_room
-    @rule(ago=st.sampled_from([HOUR, timedelta(days=8)]))
-    def find_an_old_one(self, ago: timedelta) -> None:
-        """Begin with a job that was accepted long ago, and that nobody queued."""
-        job = self.run(self.cell.deliverable(ago=ago))
-        self.model.write(job, at=(job.created, job.created), adds=ACCEPTED)
-        self.records.append(job)
+    async def contents(self) -> Contents:
+        tag = self.cell.keyring.tag(self.cell.tenant, "c")
+        return await contents(self.cell.redis, self.cell.tenant, tag)
 
-    # Working
+    @invariant()
+    def the_cell_is_as_it_should_be(self) -> None:
+        model = self.model
+        found = self.run(self.contents())
+        assert set(found.jobs) == set(model.jobs)
+        for id_, known in model.jobs.items():
+            assert set(found.jobs[id_].fields) == known.fields, known
+            assert found.jobs[id_].fields["revision"] == b"%d" % known.job.revision
+            least, greatest = found.jobs[id_].expires
+            assert least - 1 <= known.expires() <= greatest + 1, known
+            least, greatest = known.look
+            look = found.due.get(keyspace.entry(self.cell.tenant, id_, known.job.customer), 0)
+            assert least <= look <= greatest, known
+        everything = self.everything()
+        assert set(found.listed) == set(everything)
+        assert found.of_customer == {id_ for id_, job in everything.items() if job.customer}
+        assert found.telling == model.telling
+        assert {member.split("/")[1] for member in found.due} == set(everything)
+        assert all(any(fnmatchcase(key, name) for name in keyspace.PERSISTENT) for key in found.forever)
+        places = {*model.lapsed, *model.waiting, *model.leased}
+        assert set(found.queue) == places
+        assert {path.name for path in self.cell.recordings()} == model.audio
 
-    @anything_is_stored
-    @rule(record=STORED)
-    def deliver(self, record: Job) -> None:
-        """Take a job as a delivery does: what that means depends on the stored record alone."""
-        began = self.now()
-        meaning = self.model.take(record.id)
-        held = self.run(self._take(record.id))
-        if held is None:
-            assert meaning in {"fail", "nothing"}
-            if meaning == "fail":
-                self._failed(record.id, "attempts_spent", since=began)
-            return
-        before = self.model.jobs[record.id].job
-        assert held.submission == SUBMISSION
-        if isinstance(before, Waiting):
-            assert meaning == "claim"
-            assert held.job == claim(before, now=held.job.updated, holder=held.job.holder)
-            assert began <= held.job.updated <= self.now()
-        else:
-            assert meaning == "reclaim"
-            assert isinstance(before, Processing)
-            assert held.job == reclaim(before, holder=held.job.holder)
-        self.written(held.job, since=began)
-        self.helds.append(held)
-
-    async def _take(self, id_: JobId) -> Held | None:
-        async with self.cell.holding.hold(self.cell.tenant, id_) as held:
-            return held
-
-    def _failed(self, id_: JobId, reason: str, *, since: datetime) -> None:
-        """Learn that the service has failed a job by itself."""
-        before = self.model.jobs[id_].job
-        found = self.run(self.cell.stored(before))
-        assert isinstance(found, Failed)
-        assert (found.reason, found.revision) == (reason, before.revision + 1)
-        self.model.audio.discard(id_)
-        self.written(found, since=since, drops=frozenset({"submission", "key"}))
-
-    @anybody_holds
-    @rule(held=HELD, completes=st.booleans())
-    def end(self, held: Held, *, completes: bool) -> None:
-        """Finish or fail what was held once: it lands only if nothing has happened since."""
-        began = self.now()
-        current = self.model.current(held.job)
-        ended: Completed | Failed
-        try:
-            if completes:
-                ended = self.run(self.cell.holding.finish(held, RESULTS))
-            else:
-                ended = self.run(self.cell.holding.fail(held, "engine"))
-        except Superseded:
-            assert not current
-            return
-        assert current
-        now = ended.updated
-        assert began <= now <= self.now()
-        assert ended == (complete(held.job, now=now) if completes else fail(held.job, "engine", now=now))
-        self.model.audio.discard(held.job.id)
-        if completes:
-            self.written(ended, since=began, drops=frozenset({"submission"}), adds=frozenset({"result"}))
-        else:
-            self.written(ended, since=began, drops=frozenset({"submission", "key"}))
-
-    @anybody_holds
-    @rule(held=HELD)
-    def give_back(self, held: Held) -> None:
-        """Stop in good order, perhaps too late."""
-        began = self.now()
-        current = self.model.current(held.job)
-        self.run(self.cell.holding._hand_back(held))
-        if current:
-            self.written(hand_back(held.job), since=began)
-
-    @anybody_has_read
-    @rule(record=RECORD, long_ago=st.booleans(), completes=st.booleans())
-    def write(self, record: Job, *, long_ago: bool, completes: bool) -> None:
-        """Move any record that anybody ever held; what was completed long ago is over with that."""
-        now = self.now() - (2 * WEEK if long_ago else timedelta(0))
-        moved: Job
-        match record:
-            case Waiting():
-                moved = claim(record, now=now, holder="h") if completes else fail(record, "engine", now=now)
-            case Processing():
-                moved = complete(record, now=now) if completes else reclaim(record, holder="h")
-            case Completed() | Failed():
-                return
-        current = self.model.current(record)
-        try:
-            self.run(self.cell.store.write(moved, now=now))
-        except Superseded:
-            assert not current
-            return
-        assert current or self.model.current(moved)
-        if current:
-            self.model.write(moved, at=(now, now))
-            self.records.append(moved)
-        if isinstance(moved, Completed | Failed) and long_ago and moved.id in self.model.jobs:
-            self.model.expire(moved.id)
-
-    @anybody_has_read
-    @rule(record=RECORD)
-    def repeat(self, record: Job) -> None:
-        """Write a record once more, because the reply was lost: it is the same write, or it is too late."""
-        precise = self.model.current(record)
-        if not precise and self.model.revision(record.id) == record.revision - 1:
-            return  # the first revision of a removed job: ids are never reused
-        try:
-            self.run(self.cell.store.write(record, now=self.now(), sealed={"key": b"another"}))
-        except Superseded:
-            assert not precise
-            return
-        assert precise
+    @invariant()
+    def the_list_shows_the_newest_first(self) -> None:
+        jobs = sorted((known.job for known in self.model.jobs.values()), key=lambda job: (job.created, job.id))
+        assert self.run(self.cell.listed()) == jobs[::-1]

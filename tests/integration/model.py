@@ -40,6 +40,15 @@ class Model:
     lapsed: list[JobId] = field(default_factory=list)
     waiting: list[JobId] = field(default_factory=list)
     leased: dict[JobId, str] = field(default_factory=dict)
+    telling: set[JobId] = field(default_factory=set)
+    """Whose notifications are queued."""
+
+    teller: dict[JobId, str] = field(default_factory=dict)
+    """Who has their leases."""
+
+    erased: datetime | None = None
+    """When the one customer was erased last."""
+
     deliveries: list[JobId] = field(default_factory=list)
 
     def revision(self, id_: JobId) -> int:
@@ -60,7 +69,10 @@ class Model:
         """Store a record that was written between two moments, and all the fields that were there or came with it."""
         before = self.jobs[job.id].fields if job.id in self.jobs else frozenset({"revision", "record"})
         look = (_look(job, at[0]), _look(job, at[1]))
-        self.jobs[job.id] = Known(job=job, fields=(before - drops) | adds, look=look)
+        told = _told(job)
+        if told:
+            self.telling.add(job.id)
+        self.jobs[job.id] = Known(job=job, fields=(before - drops) | adds | told, look=look)
 
     def expire(self, id_: JobId) -> None:
         self.expired[id_] = self.jobs.pop(id_).job
@@ -74,6 +86,7 @@ class Model:
         """Forget a job with everything it has anywhere."""
         self.remove(id_)
         self.discard(id_)
+        self.telling.discard(id_)
         self.audio.discard(id_)
 
     def put(self, id_: JobId) -> None:
@@ -84,7 +97,7 @@ class Model:
             self.waiting.append(id_)
 
     def discard(self, id_: JobId) -> None:
-        """Take a job out of the queue. A lease may outlive that for seconds."""
+        """Take a job out of the queue, lease and all."""
         for places in (self.deliveries, self.lapsed, self.waiting):
             if id_ in places:
                 places.remove(id_)
@@ -124,6 +137,20 @@ class Model:
     def sweep(self) -> None:
         """Drop the audio that no unfinished job needs."""
         self.audio &= {id_ for id_, known in self.jobs.items() if isinstance(known.job, Waiting | Processing)}
+
+
+def _told(job: Job) -> frozenset[str]:
+    """Return the field of the event that a move to this record is."""
+    wanted = job.callback.events if job.callback else ()
+    match job:
+        case Processing() if job.revision == 2 and "recognitions.started" in wanted:
+            return frozenset({"started"})
+        case Completed() if "recognitions.completed" in wanted:
+            return frozenset({"ended"})
+        case Failed() if "recognitions.failed" in wanted:
+            return frozenset({"ended"})
+        case _:
+            return frozenset()
 
 
 def _look(job: Job, written: datetime) -> int:

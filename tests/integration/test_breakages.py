@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -12,12 +13,17 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
-from retention import connection, holding, leases, queue, service, store
+from retention import connection, holding, leases, outbox, queue, service, store
+from retention.audio import AudioDirectory
 from retention.errors import RetentionError
 from retention.holding import Held, JobHolding
-from retention.job import Completed, Failed, Processing, complete
+from retention.job import Completed, Processing, complete
+from retention.registrations import Registrations
 from retention.store import JobStore
+from tests.integration.afterwards import Afterwards
 from tests.integration.history import History
+from tests.integration.lifecycle import Lifecycle
+from tests.integration.written import run_written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +48,20 @@ SCRIPTS = {
         says="redis.call('PEXPIREAT', KEYS[1], ARGV[6])",
         instead="redis.call('PEXPIREAT', KEYS[1], ARGV[6] + 1000)",
     ),
-    "a list has no expiry": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[2], ARGV[6])"),
-    "a job is not looked at again": Lua(script="write", says="redis.call('ZADD', KEYS[3], ARGV[7], ARGV[3])"),
+    "a list has no expiry": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[i], ARGV[6])"),
+    "a job is not looked at again": Lua(script="write", says="redis.call('ZADD', KEYS[2], ARGV[7], ARGV[3])"),
     "a dropped field stays": Lua(script="write", says="redis.call('HDEL', KEYS[1], ARGV[i])"),
-    "a removal forgets the job": Lua(script="remove", says="redis.call('DEL', KEYS[1])"),
-    "a removal forgets the list": Lua(script="remove", says="redis.call('ZREM', KEYS[2], ARGV[2])"),
-    "a removal forgets what is due": Lua(script="remove", says="redis.call('ZREM', KEYS[3], ARGV[2])"),
+    "a removal forgets the job": Lua(script="remove", says="redis.call('DEL', KEYS[i])"),
+    "a removal forgets the lists": Lua(
+        script="remove", says="for i = hashes + 1, #KEYS do", instead="for i = hashes + 1, hashes + 1 do"
+    ),
+    "a removal forgets the customer": Lua(
+        script="remove", says="for i = hashes + 1, #KEYS do", instead="for i = hashes + 1, hashes + 2 do"
+    ),
+    "a removal forgets what is due": Lua(
+        script="remove", says="for i = hashes + 1, #KEYS do", instead="for i = hashes + 2, #KEYS do"
+    ),
+    "an event is not queued": Lua(script="write", says="if ARGV[10] ~= '' then", instead="if false then"),
     "a removal asks for no revision": Lua(script="remove", says="if ARGV[1] ~= '' and", instead="if false and"),
     "a claim gives out ghosts": Lua(
         script="claim", says="if redis.call('EXISTS', 'arq:job:' .. id) == 0 then", instead="if false then"
@@ -62,6 +76,19 @@ SCRIPTS = {
     "anybody renews a lease": Lua(script="renew", says="local ours = owner == ARGV[1]", instead="local ours = owner"),
 }
 
+AFTERWARDS_SCRIPTS = {
+    "an erased customer is no matter": Lua(script="write", says=">= tonumber(ARGV[8])", instead="< 0"),
+    "a told event stays": Lua(script="told", says="redis.call('HDEL', KEYS[6], ARGV[i])"),
+    "a told event brings a job back": Lua(
+        script="told", says="if redis.call('EXISTS', KEYS[6]) == 1 then", instead="if true then"
+    ),
+    "the second event is forgotten": Lua(script="told", says=" + redis.call('HEXISTS', KEYS[6], 'ended')"),
+    "anybody notes what was told": Lua(
+        script="told", says="if redis.call('GET', KEYS[3]) ~= ARGV[1] then", instead="if false then"
+    ),
+    "dead events are not revived": Lua(script="revive", says="if revived > 0 then", instead="if false then"),
+}
+
 
 def a_held_job_is_deleted(patch: pytest.MonkeyPatch) -> None:
     class Never:
@@ -73,8 +100,11 @@ def a_held_job_is_deleted(patch: pytest.MonkeyPatch) -> None:
 def a_finished_job_keeps_its_submission(patch: pytest.MonkeyPatch) -> None:
     write = JobStore.write
 
-    async def forgetful(self: JobStore, job: Any, *, now: datetime, sealed: dict[Any, bytes] | None = None) -> None:
-        await write(self, job, now=now, sealed={field: value for field, value in (sealed or {}).items() if value})
+    async def forgetful(
+        self: JobStore, job: Any, *, now: datetime, sealed: dict[Any, bytes] | None = None, **options: Any
+    ) -> None:
+        kept = {field: value for field, value in (sealed or {}).items() if value}
+        await write(self, job, now=now, sealed=kept, **options)
 
     patch.setattr(JobStore, "write", forgetful)
 
@@ -110,15 +140,14 @@ def a_result_is_kept_from_the_claim_on(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_final_job_keeps_its_audio(patch: pytest.MonkeyPatch) -> None:
-    async def kept(self: JobHolding, move: Any, sealed: dict[Any, bytes]) -> Completed | Failed:
-        ended: Completed | Failed = await self._write(move, sealed)
-        return ended
+    async def kept(*_: object) -> None:
+        pass
 
-    patch.setattr(JobHolding, "_end", kept)
+    patch.setattr(JobHolding, "_drop_audio", kept)
 
 
 def a_deleted_job_stays_in_the_queue(patch: pytest.MonkeyPatch) -> None:
-    async def nothing(*_: object) -> None:
+    async def nothing(*_: object, **__: object) -> None:
         pass
 
     patch.setattr(queue.JobQueue, "discard", nothing)
@@ -129,6 +158,31 @@ def an_old_job_never_fails(patch: pytest.MonkeyPatch) -> None:
         return []
 
     patch.setattr(JobStore, "due", not_due)
+
+
+def an_event_comes_with_the_next_write(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(store, "event_of", lambda _: None)
+
+
+def an_erasure_sets_no_fence(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: JobStore, *_: object, **__: object) -> datetime:
+        return await self.now()
+
+    patch.setattr(JobStore, "fence", nothing)
+
+
+def an_erasure_leaves_the_audio(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    patch.setattr(AudioDirectory, "remove", nothing)
+
+
+def an_unregistered_url_is_told_all_the_same(patch: pytest.MonkeyPatch) -> None:
+    async def found(self: Registrations, tenant: Any, id_: Any) -> Any:
+        return await self._read(tenant, id_.partition("/")[0])
+
+    patch.setattr(Registrations, "get", found)
 
 
 def the_list_is_oldest_first(patch: pytest.MonkeyPatch) -> None:
@@ -150,53 +204,73 @@ FUNCTIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     a_final_job_keeps_its_audio,
     a_deleted_job_stays_in_the_queue,
     an_old_job_never_fails,
+    an_event_comes_with_the_next_write,
     the_list_is_oldest_first,
+]
+AFTERWARDS_FUNCTIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
+    an_erasure_sets_no_fence,
+    an_erasure_leaves_the_audio,
+    an_unregistered_url_is_told_all_the_same,
 ]
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def the_model_check_fails(server: RedisServer) -> None:
-    History.url = server.url
-    with pytest.raises((AssertionError, RetentionError)):
-        run_state_machine_as_test(
-            History,
-            settings=settings(
-                max_examples=200,
-                stateful_step_count=40,
-                deadline=None,
-                derandomize=True,
-                phases=[Phase.generate],
-                report_multiple_bugs=False,
-                suppress_health_check=list(HealthCheck),
-                database=None,
-            ),
-        )
+def the_model_check_fails(server: RedisServer, histories: type[Lifecycle]) -> None:
+    histories.url = server.url
+    with pytest.raises((AssertionError, RetentionError, TimeoutError)):
+        check(histories)
 
 
-@pytest.mark.parametrize("breakage", SCRIPTS)
+def check(histories: type[Lifecycle]) -> None:
+    run_written(histories)
+    run_state_machine_as_test(
+        histories,
+        settings=settings(
+            max_examples=1000,
+            stateful_step_count=40,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
+
+
+HISTORIES = [
+    *((History, name, change) for name, change in SCRIPTS.items()),
+    *((Afterwards, name, change) for name, change in AFTERWARDS_SCRIPTS.items()),
+]
+RULES = [*((History, rule) for rule in FUNCTIONS), *((Afterwards, rule) for rule in AFTERWARDS_FUNCTIONS)]
+
+
+@pytest.mark.parametrize(("histories", "breakage", "change"), HISTORIES, ids=[name for _, name, _ in HISTORIES])
 def test_a_broken_script_is_found_out(
-    breakage: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    histories: type[Lifecycle], breakage: str, change: Lua, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line of one script is wrong, and some history shows it."""
-    change = SCRIPTS[breakage]
+    assert change.says in files("retention").joinpath("lua", f"{change.script}.lua").read_text(), breakage
 
     def broken(redis: Redis, name: str) -> Any:
         script = connection.script(redis, name)
         if name != change.script:
             return script
-        assert change.says in script.script
         return redis.register_script(script.script.replace(change.says, change.instead))
 
-    for module in (store, queue, leases):
+    for module in (store, queue, leases, outbox):
         monkeypatch.setattr(module, "script", broken)
-    the_model_check_fails(redis_server)
+    the_model_check_fails(redis_server, histories)
 
 
-@pytest.mark.parametrize("breakage", FUNCTIONS, ids=lambda breakage: breakage.__name__)
+@pytest.mark.parametrize(("histories", "breakage"), RULES, ids=[rule.__name__ for _, rule in RULES])
 def test_a_broken_rule_is_found_out(
-    breakage: Callable[[pytest.MonkeyPatch], None], redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    histories: type[Lifecycle],
+    breakage: Callable[[pytest.MonkeyPatch], None],
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One rule in the service is wrong, and some history shows it."""
     breakage(monkeypatch)
-    the_model_check_fails(redis_server)
+    the_model_check_fails(redis_server, histories)

@@ -59,9 +59,9 @@ async def test_a_queued_job_keeps_its_place(cell: Cell) -> None:
     """Being looked at changes neither place nor lease."""
     job = await cell.accepted(ago=HOUR)
     await cell.queue.put(cell.tenant, job.id)
-    place = await cell.redis.zscore(keyspace.QUEUE, job.id)
+    place = await cell.redis.zscore(keyspace.RECOGNITION.name, job.id)
     assert await go_round(cell) == Round(rescued=0)
-    assert await cell.redis.zscore(keyspace.QUEUE, job.id) == place
+    assert await cell.redis.zscore(keyspace.RECOGNITION.name, job.id) == place
 
 
 async def test_a_held_job_that_the_queue_lost_is_delivered_again(cell: Cell) -> None:

@@ -84,6 +84,7 @@ def test_the_procfile_names_all_processes() -> None:
         "redis": ["redis-server", "deploy/redis.conf"],
         "api": ["python", "-m", "api"],
         "worker": ["python", "-m", "worker"],
+        "notifier": ["python", "-m", "worker.notifier"],
     }
 
 
@@ -112,7 +113,7 @@ def test_a_unit_starts_what_the_procfile_starts(path: Path, redis_server: RedisS
         role, [sys.executable, *command[1:]], log=tmp_path / f"{role}.log", environment=environment(settings)
     )
     try:
-        ready = {"api": '"listening"', "worker": '"worker ready"'}[role]
+        ready = {"api": '"listening"'}.get(role, f'"{role} ready"')
         process.wait_until(lambda: ready in process.printed(), "ready")
     finally:
         process.stop(patience=20)
@@ -137,11 +138,11 @@ def test_a_worker_may_confine_its_children() -> None:
 
 def test_a_stack_gives_back_all_it_took(tmp_path: Path) -> None:
     """After a stop no process of a stack is left, frozen ones included, and Redis has its data for the next start."""
-    with Stack(tmp_path, workers=0) as first:
+    with Stack(tmp_path, workers=0, notifiers=0) as first:
         tenant, _ = first.new_tenant("kept")
         processes = first.processes()
     assert [process.returncode for process in processes] == [0, 0]
-    with Stack(tmp_path, workers=0) as second:
+    with Stack(tmp_path, workers=0, notifiers=0) as second:
         assert tenant in second.volant("tenant", "list")
 
 

@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from retention import keyspace
+from retention.entries import entry_of
 from retention.errors import AudioMissing, Superseded, Unsealable
 from retention.holding import Held
 from retention.job import Failed, FailureReason, Processing, Waiting, fail
-from retention.store import entry_of
 from tests.integration.cell import RESULTS, Cell
 from tests.stack import wait_until
 

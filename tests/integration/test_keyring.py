@@ -23,6 +23,7 @@ async def test_all_processes_of_a_cell_have_the_same_keys(redis: Redis) -> None:
     key, id_ = Key.random(), new_job_id()
     assert another.unwrap(one.wrap(key, TENANT, id_), TENANT, id_) == key
     assert one.tag(TENANT, "c") == another.tag(TENANT, "c")
+    assert one.token_key() == another.token_key()
     assert one.tag(TENANT, "c") != one.tag(TENANT, "d")
     assert one.tag(TENANT, "c") != one.tag(TenantId("t2"), "c")
 
@@ -61,7 +62,7 @@ async def test_no_key_is_stored_in_clear(redis: Redis) -> None:
     root = Key.random()
     ring = await Keyring.open(redis, root)
     stored = b"".join((await redis.hgetall(keyspace.WRAPPED_KEYS)).values())
-    for key in (root, ring._common, ring._index):
+    for key in (root, ring._common, ring._index, ring._token):
         assert key.raw() not in stored
 
 

@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 
 from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
+from retention.delivery import RECOGNIZE
+from retention.entries import entry_of
 from retention.job import Completed, JobId, Processing, TenantId
 from retention.leases import Leases
-from retention.queue import RECOGNIZE
 from retention.readiness import Readiness
-from retention.store import entry_of
 from tests.integration.cell import RESULTS, Cell, open_cell
 from tests.stack import wait_until
 from worker.leases import LeasedWorker, Retry
@@ -230,8 +230,8 @@ async def test_a_lease_that_lapsed_unnoticed_is_not_worked_on_twice(
         async def claimed_again() -> bool:
             async with cell.redis.pipeline(transaction=True) as pipe:
                 pipe.delete(keyspace.IN_PROGRESS_PREFIX + job.id)
-                pipe.zadd(keyspace.QUEUE, {job.id: 10**12 + 1})
-                pipe.lpush(keyspace.WAKE, "1")  # so that a claim comes before the next renewal
+                pipe.zadd(keyspace.RECOGNITION.name, {job.id: 10**12 + 1})
+                pipe.lpush(keyspace.RECOGNITION.wake, "1")  # so that a claim comes before the next renewal
                 await pipe.execute()
             return job.id in claimed
 
@@ -272,7 +272,11 @@ async def test_a_job_that_comes_again_before_its_release_is_answered_is_begun(
         monkeypatch.setattr(worker._leases, "settle", late)
         await wait_until(begun_again)
         await wait_until(queue_is_empty(cell))
-        assert worker.tasks == {}
+
+        async def all_ended() -> bool:
+            return worker.tasks == {}
+
+        await wait_until(all_ended)
     assert begun == [job.id] * 2
 
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from retention import keyspace
-from retention.job import JobId, Processing, claim, new_job_id, reclaim
+from retention.job import JobId, Processing, claim, reclaim
 from tests.integration.cell import Cell
 from tests.stack import wait_until
 
@@ -12,7 +12,7 @@ SHORT = timedelta(milliseconds=1)
 
 
 async def put(cell: Cell, count: int) -> list[JobId]:
-    ids = [new_job_id() for _ in range(count)]
+    ids = [(await cell.accepted()).id for _ in range(count)]
     for id_ in ids:
         await cell.queue.put(cell.tenant, id_)
     return ids
@@ -84,10 +84,10 @@ async def test_an_owner_renews_its_leases(cell: Cell) -> None:
     worker = cell.worker(lease=LONG)
     await worker.claim(1, lapsed=True)
     await cell.redis.pexpire(keyspace.IN_PROGRESS_PREFIX + id_, 1000)
-    place = await cell.redis.zscore(keyspace.QUEUE, id_)
+    place = await cell.redis.zscore(keyspace.RECOGNITION.name, id_)
     assert await worker.renew({id_: None}) == set()
     assert await cell.redis.pttl(keyspace.IN_PROGRESS_PREFIX + id_) > 200_000
-    assert await cell.redis.zscore(keyspace.QUEUE, id_) >= place
+    assert await cell.redis.zscore(keyspace.RECOGNITION.name, id_) >= place
 
 
 async def test_nobody_renews_anothers_lease(cell: Cell) -> None:
@@ -147,7 +147,7 @@ async def test_a_job_that_is_done_leaves_nothing_in_the_queue(cell: Cell) -> Non
     await worker.claim(1, lapsed=True)
     await worker.settle(id_, done=True)
     assert await cell.queued() == []
-    assert [key async for key in cell.redis.scan_iter(f"*{id_}*")] == []
+    assert [key async for key in cell.redis.scan_iter(f"arq:*{id_}*")] == []
 
 
 async def test_a_job_that_goes_back_is_due_at_once_and_first(cell: Cell) -> None:
@@ -173,17 +173,17 @@ async def test_nobody_ends_anothers_lease(cell: Cell) -> None:
 async def test_one_wake_up_token_is_kept_while_there_is_work(cell: Cell) -> None:
     """Putting many jobs leaves one token; whoever takes it and leaves work behind puts it back."""
     await put(cell, 5)
-    assert await cell.redis.llen(keyspace.WAKE) == 1
+    assert await cell.redis.llen(keyspace.RECOGNITION.wake) == 1
     worker = cell.worker(lease=LONG)
     await worker.wait(5)
-    assert await cell.redis.llen(keyspace.WAKE) == 0
+    assert await cell.redis.llen(keyspace.RECOGNITION.wake) == 0
     await worker.claim(2, lapsed=True)
-    assert await cell.redis.llen(keyspace.WAKE) == 1
+    assert await cell.redis.llen(keyspace.RECOGNITION.wake) == 1
     await worker.claim(2, lapsed=True)
-    assert await cell.redis.llen(keyspace.WAKE) == 1
+    assert await cell.redis.llen(keyspace.RECOGNITION.wake) == 1
     await worker.wait(5)
     await worker.claim(1, lapsed=True)
-    assert await cell.redis.llen(keyspace.WAKE) == 0
+    assert await cell.redis.llen(keyspace.RECOGNITION.wake) == 0
 
 
 async def test_a_job_that_goes_back_wakes_somebody(cell: Cell) -> None:
@@ -193,4 +193,4 @@ async def test_a_job_that_goes_back_wakes_somebody(cell: Cell) -> None:
     await worker.wait(5)
     await worker.claim(1, lapsed=True)
     await worker.settle(id_, done=False)
-    assert await cell.redis.llen(keyspace.WAKE) == 1
+    assert await cell.redis.llen(keyspace.RECOGNITION.wake) == 1

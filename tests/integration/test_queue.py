@@ -3,47 +3,47 @@
 import msgspec
 
 from retention import keyspace
-from retention.job import new_job_id
-from retention.queue import RECOGNIZE, loads
+from retention.delivery import RECOGNIZE, loads
+from retention.entries import entry_of
 from tests.integration.cell import Cell
 
 
 async def test_a_job_is_put_once(cell: Cell) -> None:
     """Putting a job again changes nothing, so that whoever doubts may repeat it."""
-    id_ = new_job_id()
+    id_ = (await cell.accepted()).id
     assert await cell.queue.put(cell.tenant, id_)
-    place = await cell.redis.zscore(keyspace.QUEUE, id_)
+    place = await cell.redis.zscore(keyspace.RECOGNITION.name, id_)
     assert not await cell.queue.put(cell.tenant, id_)
-    assert await cell.redis.zscore(keyspace.QUEUE, id_) == place
-    assert await cell.redis.zcard(keyspace.QUEUE) == 1
+    assert await cell.redis.zscore(keyspace.RECOGNITION.name, id_) == place
+    assert await cell.redis.zcard(keyspace.RECOGNITION.name) == 1
 
 
 async def test_a_running_job_is_not_put_again(cell: Cell) -> None:
     """The queue holds a leased job: its lease is not cut short."""
-    id_ = new_job_id()
+    id_ = (await cell.accepted()).id
     await cell.queue.put(cell.tenant, id_)
     worker = cell.worker()
     assert await worker.claim(1, lapsed=True) == [id_]
-    lease = await cell.redis.zscore(keyspace.QUEUE, id_)
+    lease = await cell.redis.zscore(keyspace.RECOGNITION.name, id_)
     assert not await cell.queue.put(cell.tenant, id_)
-    assert await cell.redis.zscore(keyspace.QUEUE, id_) == lease
+    assert await cell.redis.zscore(keyspace.RECOGNITION.name, id_) == lease
 
 
 async def test_half_a_queue_entry_is_made_whole(cell: Cell) -> None:
     """A place without a delivery, and a delivery without a place, are both put right."""
     for lost in (keyspace.DELIVERY_PREFIX, None):
-        id_ = new_job_id()
+        id_ = (await cell.accepted()).id
         await cell.queue.put(cell.tenant, id_)
-        await (cell.redis.delete(lost + id_) if lost else cell.redis.zrem(keyspace.QUEUE, id_))
-        place = await cell.redis.zscore(keyspace.QUEUE, id_)
+        await (cell.redis.delete(lost + id_) if lost else cell.redis.zrem(keyspace.RECOGNITION.name, id_))
+        place = await cell.redis.zscore(keyspace.RECOGNITION.name, id_)
         assert await cell.queue.put(cell.tenant, id_)
-        assert place is None or await cell.redis.zscore(keyspace.QUEUE, id_) == place
+        assert place is None or await cell.redis.zscore(keyspace.RECOGNITION.name, id_) == place
         assert await cell.worker().claim(1, lapsed=True) == [id_]
 
 
 async def test_a_delivery_names_the_job_and_nothing_else(cell: Cell) -> None:
     """JSON with a tenant and a job id: nothing that would run, nothing that would tell."""
-    id_ = new_job_id()
+    id_ = (await cell.accepted()).id
     await cell.queue.put(cell.tenant, id_)
     body = await cell.redis.get(keyspace.DELIVERY_PREFIX + id_)
     delivery = loads(body)
@@ -53,14 +53,14 @@ async def test_a_delivery_names_the_job_and_nothing_else(cell: Cell) -> None:
 
 async def test_a_delivery_outlives_the_jobs_deadline(cell: Cell) -> None:
     """A job that waits for its whole patience is still delivered."""
-    id_ = new_job_id()
+    id_ = (await cell.accepted()).id
     await cell.queue.put(cell.tenant, id_)
     assert await cell.redis.ttl(keyspace.DELIVERY_PREFIX + id_) > 8 * 86_400
 
 
 async def test_a_discarded_job_is_gone_from_the_queue(cell: Cell) -> None:
     """Neither its place nor its delivery remain, and others keep theirs."""
-    first, second, third = (new_job_id() for _ in range(3))
+    first, second, third = [(await cell.accepted()).id for _ in range(3)]
     for id_ in (first, second, third):
         await cell.queue.put(cell.tenant, id_)
     await cell.queue.discard(first, second)
@@ -69,13 +69,21 @@ async def test_a_discarded_job_is_gone_from_the_queue(cell: Cell) -> None:
     assert await cell.worker().claim(3, lapsed=True) == [third]
 
 
+async def test_a_job_that_is_gone_is_not_put(cell: Cell) -> None:
+    """Erased between its record and its queueing: nothing names it again."""
+    job = await cell.accepted()
+    await cell.store.erase(entry_of(job))
+    assert not await cell.queue.put(cell.tenant, job.id)
+    assert await cell.naming(job) == []
+
+
 async def test_ghosts_are_dropped_by_the_next_claim(cell: Cell) -> None:
     """A place without a delivery costs nobody a slot, and goes."""
-    ghosts = [new_job_id() for _ in range(5)]
+    ghosts = [(await cell.accepted()).id for _ in range(5)]
     for id_ in ghosts:
         await cell.queue.put(cell.tenant, id_)
         await cell.redis.delete(keyspace.DELIVERY_PREFIX + id_)
-    real = new_job_id()
+    real = (await cell.accepted()).id
     await cell.queue.put(cell.tenant, real)
     assert await cell.worker().claim(2, lapsed=True) == [real]
     assert await cell.queued() == [real]

@@ -40,7 +40,7 @@ async def test_a_job_goes_from_submission_to_deletion(cell: Cell) -> None:
         completed = await cell.holding.finish(held, RESULTS)
     assert completed.expires == completed.updated + HOUR
     assert await cell.jobs.look_up(cell.tenant, job.id) == (completed, RESULTS)
-    assert await cell.jobs.latest(cell.tenant) == [completed]
+    assert await cell.listed() == [completed]
     assert cell.recordings() == []
     await cell.jobs.delete(cell.tenant, job.id)
     assert await cell.naming(job) == []
@@ -209,7 +209,7 @@ async def test_a_job_whose_audio_was_swept_is_not_accepted(cell: Cell, monkeypat
     with pytest.raises(Unavailable):
         await cell.submit()
     await cell.jobs.close()
-    assert await cell.jobs.latest(cell.tenant) == []
+    assert await cell.listed() == []
 
 
 async def test_a_record_that_lands_after_it_was_taken_back_is_removed_again(
@@ -234,7 +234,7 @@ async def test_a_record_that_lands_after_it_was_taken_back_is_removed_again(
     with pytest.raises(Unavailable):
         await cell.submit()
     await cell.jobs.close()
-    assert await cell.jobs.latest(cell.tenant) == []
+    assert await cell.listed() == []
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing(cell: Cell) -> None:
@@ -245,9 +245,9 @@ async def test_an_upload_that_breaks_off_leaves_nothing(cell: Cell) -> None:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        await cell.jobs.submit(cell.tenant, SUBMISSION, broken(), results_ttl=HOUR)
+        await cell.submit(broken())
     assert cell.recordings() == []
-    assert await cell.jobs.latest(cell.tenant) == []
+    assert await cell.listed() == []
     assert await cell.queued() == []
 
 
@@ -260,7 +260,7 @@ async def test_an_upload_of_a_tenant_that_is_deleted_meanwhile_leaves_nothing(ce
         yield AUDIO
 
     with pytest.raises(TenantGone):
-        await cell.jobs.submit(cell.tenant, SUBMISSION, interrupted(), results_ttl=HOUR)
+        await cell.submit(interrupted())
     assert cell.recordings() == []
     assert await cell.redis.keys(keyspace.job(cell.tenant, JobId("*"))) == []
 
@@ -278,12 +278,12 @@ async def test_a_record_that_cannot_be_written_is_taken_back() -> None:
                     await asyncio.to_thread(server.stop)
 
                 with pytest.raises(Unavailable):
-                    await cell.jobs.submit(cell.tenant, SUBMISSION, interrupted(), results_ttl=HOUR)
+                    await cell.submit(interrupted())
                 assert len(cell.recordings()) == 1
                 await asyncio.to_thread(server.restart)
                 await cell.jobs.close()
                 assert cell.recordings() == []
-                assert await cell.jobs.latest(cell.tenant) == []
+                assert await cell.listed() == []
         finally:
             server.stop()
 
@@ -297,7 +297,7 @@ async def test_a_store_that_cannot_be_reached_refuses_before_the_body() -> None:
             server.stop()
             body = spoken(AUDIO)
             with pytest.raises(Unavailable):
-                await cell.jobs.submit(cell.tenant, SUBMISSION, body, results_ttl=HOUR)
+                await cell.submit(body)
             assert await anext(body) == AUDIO
 
 

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from retention import keyspace
+from retention.entries import entry_of
 from retention.errors import Superseded, TenantGone
 from retention.job import (
     Completed,
@@ -23,7 +24,7 @@ from retention.job import (
     new_job_id,
     reclaim,
 )
-from retention.store import Stored, entry_of
+from retention.store import Stored
 from tests.integration.cell import HOUR, RESCUE_AFTER, WEEK, Cell, milliseconds
 
 
@@ -178,7 +179,7 @@ async def test_an_expired_job_is_hidden_before_redis_has_removed_it(cell: Cell) 
     job = await ended(cell, results_ttl=HOUR)
     await cell.redis.hset(keyspace.job(cell.tenant, job.id), "record", _aged(job))
     assert await cell.store.read(cell.tenant, job.id) is None
-    assert await cell.store.latest(cell.tenant) == []
+    assert await cell.listed() == []
 
 
 def _aged(job: Completed) -> bytes:
@@ -202,7 +203,7 @@ async def test_the_list_of_a_tenant_lives_as_long_as_its_longest_job(cell: Cell)
 async def test_the_newest_jobs_are_listed_first(cell: Cell) -> None:
     """Order is by creation, newest first (spec 1.4)."""
     jobs = [await cell.accepted(ago=timedelta(minutes=minutes)) for minutes in (2, 5, 1, 4, 3)]
-    listed = await cell.store.latest(cell.tenant)
+    listed = await cell.listed()
     assert listed == [jobs[2], jobs[0], jobs[4], jobs[3], jobs[1]]
 
 
@@ -212,7 +213,7 @@ async def test_a_hundred_jobs_are_listed(cell: Cell) -> None:
     for _ in range(3):
         hidden = await ended(cell)
         await cell.redis.hset(keyspace.job(cell.tenant, hidden.id), "record", _aged(hidden))
-    assert await cell.store.latest(cell.tenant) == old[:2:-1]
+    assert await cell.listed() == old[:2:-1]
 
 
 async def test_tenants_do_not_see_each_other(cell: Cell) -> None:
@@ -231,7 +232,7 @@ async def test_a_removal_decided_on_an_old_revision_is_refused(cell: Cell) -> No
     with pytest.raises(Superseded):
         await cell.store.remove(waiting)
     assert await cell.stored(held) == held
-    assert await cell.store.latest(cell.tenant) == [held]
+    assert await cell.listed() == [held]
     assert await cell.due(held) is not None
 
 

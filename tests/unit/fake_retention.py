@@ -14,12 +14,26 @@ import aiohttp
 from api.app import create_app
 from api.listener import listening
 from retention.bootstrap import Retention
-from retention.errors import JobProcessing, NotFound, RetentionError
-from retention.job import Job, JobId, Processing, Submission, TenantId, Waiting, accept, new_job_id
+from retention.errors import JobProcessing, NotFound, NotRegistered, RetentionError
+from retention.job import (
+    Callback,
+    Event,
+    Job,
+    JobId,
+    Processing,
+    RegistrationId,
+    Submission,
+    TenantId,
+    Waiting,
+    accept,
+    new_job_id,
+)
 from retention.settings import Settings
+from retention.tokens import Token
 
 ALICE = TenantId("alice")
 KEY = "volant_alice_secret"
+TOKEN = "head.claims.signature"
 NOW = datetime(2026, 8, 17, 19, 15, 17, 926000, tzinfo=UTC)
 WAV = b"RIFF\xff\xff\xff\xffWAVE" + bytes(range(200))
 
@@ -32,6 +46,8 @@ class Accepted:
     audio: bytes
     results_ttl: timedelta
     customer: str | None
+    callback: Callback | None
+    user_token: str
 
 
 @dataclass
@@ -42,6 +58,8 @@ class FakeJobs:
     accepted: list[Accepted] = field(default_factory=list)
     under_way: int = 0
     broken_off: list[str] = field(default_factory=list)
+    erased: list[str] = field(default_factory=list)
+    tokens: dict[JobId, str] = field(default_factory=dict)
     trouble: Exception | None = None
 
     def keep(self, job: Job, results: bytes | None = None) -> Job:
@@ -55,11 +73,14 @@ class FakeJobs:
         submission: Submission,
         audio: AsyncIterable[bytes],
         *,
+        began: datetime,
         results_ttl: timedelta,
         customer: str | None = None,
+        callback: Callback | None = None,
+        user_token: str = "",
     ) -> Waiting:
         """Take the audio in; whatever it raises is noted and passed on."""
-        await self.check()
+        assert began == NOW
         self.under_way += 1
         try:
             content = b"".join([piece async for piece in audio])
@@ -68,7 +89,7 @@ class FakeJobs:
             raise
         finally:
             self.under_way -= 1
-        self.accepted.append(Accepted(submission, content, results_ttl, customer))
+        self.accepted.append(Accepted(submission, content, results_ttl, customer, callback, user_token))
         job = accept(new_job_id(), tenant, now=NOW, results_ttl=results_ttl, patience=timedelta(days=7))
         self.keep(job)
         return job
@@ -80,10 +101,23 @@ class FakeJobs:
             raise NotFound(job)
         return self.kept[tenant, job]
 
-    async def latest(self, tenant: TenantId) -> list[Job]:
-        """Return the tenant's jobs, the last kept first."""
+    async def latest(self, tenant: TenantId) -> list[tuple[Job, str]]:
+        """Return the tenant's jobs with their user tokens, the last kept first."""
         await self.check()
-        return [job for (owner, _), (job, _) in reversed(self.kept.items()) if owner == tenant]
+        mine = [job for (owner, _), (job, _) in reversed(self.kept.items()) if owner == tenant]
+        return [(job, self.tokens.get(job.id, "")) for job in mine]
+
+    async def erase_customer(self, tenant: TenantId, customer: str) -> int:
+        """Note whose data was to go."""
+        await self.check()
+        assert tenant == ALICE
+        self.erased.append(customer)
+        return 0
+
+    async def now(self) -> datetime:
+        """Return always the same moment; the store's clock cannot be read in trouble."""
+        await self.check()
+        return NOW
 
     async def delete(self, tenant: TenantId, job: JobId) -> None:
         """Forget a job that nobody works on."""
@@ -97,6 +131,41 @@ class FakeJobs:
             raise self.trouble
 
 
+@dataclass
+class FakeCallbacks:
+    """Registers whatever it is asked to. `trouble` is raised while it is set."""
+
+    known: dict[str, str | None] = field(default_factory=dict)
+    customers: list[str | None] = field(default_factory=list)
+    trouble: RetentionError | None = None
+
+    async def register(
+        self, tenant: TenantId, url: str, secret: str | None, *, customer: str | None, began: datetime
+    ) -> bool:
+        """Remember the URL; tell whether it is new."""
+        assert (tenant, began) == (ALICE, NOW)
+        if self.trouble is not None:
+            raise self.trouble
+        new = url not in self.known
+        self.known[url] = secret
+        self.customers.append(customer)
+        return new
+
+    async def unregister(self, tenant: TenantId, url: str) -> None:
+        """Forget the URL."""
+        assert tenant == ALICE
+        if url not in self.known:
+            raise NotRegistered(url)
+        del self.known[url]
+
+    async def subscribe(self, tenant: TenantId, url: str, events: tuple[Event, ...]) -> Callback:
+        """Return what the record of a job would hold."""
+        assert tenant == ALICE
+        if url not in self.known:
+            raise NotRegistered(url)
+        return Callback(registration=RegistrationId(url), events=events)
+
+
 class FakeTenants:
     """Knows one key."""
 
@@ -107,6 +176,28 @@ class FakeTenants:
         if self.trouble is not None:
             raise self.trouble
         return ALICE if presented == KEY else None
+
+
+@dataclass
+class FakeTokens:
+    """Sells one token for the one key; it counts while it is in `good`, and in `expired` for what had begun before."""
+
+    tenants: FakeTenants
+    good: set[str] = field(default_factory=lambda: {TOKEN})
+    expired: set[str] = field(default_factory=set)
+
+    async def issue(self, presented: str) -> Token | None:
+        """Return the token."""
+        tenant = await self.tenants.authenticate(presented)
+        return Token(text=TOKEN, tenant=tenant, expires_in=3600, expiration=1787000000) if tenant else None
+
+    async def authenticate(self, presented: str) -> TenantId | None:
+        """Compare with the good ones."""
+        return ALICE if presented in self.good else None
+
+    async def authenticate_again(self, presented: str) -> TenantId | None:
+        """Compare with the expired ones, too."""
+        return ALICE if presented in self.good | self.expired else None
 
 
 @dataclass
@@ -128,10 +219,19 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
 class Api:
     """A listening API over fakes, and one client of it that has the key."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession, jobs: FakeJobs, tenants: FakeTenants) -> None:
+    def __init__(
+        self,
+        url: str,
+        session: aiohttp.ClientSession,
+        jobs: FakeJobs,
+        tokens: FakeTokens,
+        callbacks: FakeCallbacks,
+    ) -> None:
         self.url = url
         self.jobs = jobs
-        self.tenants = tenants
+        self.callbacks = callbacks
+        self.tokens = tokens
+        self.tenants = tokens.tenants
         self._session = session
 
     async def ask(
@@ -178,16 +278,18 @@ class Api:
 @contextlib.asynccontextmanager
 async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> AsyncIterator[Api]:
     """Serve the real application over fakes on a free port."""
-    jobs, tenants = FakeJobs(), FakeTenants()
+    jobs, tokens, callbacks = FakeJobs(), FakeTokens(FakeTenants()), FakeCallbacks()
 
     @dataclass(frozen=True)
     class Fake:
         jobs: FakeJobs
         tenants: FakeTenants
+        tokens: FakeTokens
+        callbacks: FakeCallbacks
 
-    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tenants)))
+    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks)))
     async with (
         listening(app, host="127.0.0.1", port=0, grace=grace) as url,
         aiohttp.ClientSession() as session,
     ):
-        yield Api(url, session, jobs, tenants)
+        yield Api(url, session, jobs, tokens, callbacks)

@@ -1,11 +1,12 @@
 """The query of a submission: what is honoured, warned about, refused, and unknown."""
 
+import time
 from datetime import timedelta
 
 import pytest
 from yarl import URL
 
-from api.parameters import Wishes, read
+from api.parameters import Told, Wishes, read
 from api.problems import Problem
 from retention.settings import Settings
 
@@ -32,6 +33,7 @@ def test_an_empty_query_means_the_defaults() -> None:
         word_confidence=False,
         max_alternatives=1,
         results_ttl=timedelta(days=7),
+        told=None,
         warnings=(),
     )
 
@@ -216,10 +218,41 @@ def test_an_unknown_model_is_404() -> None:
     assert refusal("model=xx-XX_Telephony") == (404, "Model xx-XX_Telephony not found")
 
 
-def test_a_callback_url_is_refused_by_name() -> None:
-    """No URL is registered, so none may be used."""
-    status, sentence = refusal("callback_url=https://me.example/hook?a=b")
-    assert (status, "https://me.example/hook?a=b" in sentence) == (400, True)
+HOOK = "https://me.example/hook?a=b"
+
+
+def test_who_wants_to_be_told_is_told_of_three_events() -> None:
+    """The contract's default, without results; the URL is as it was given."""
+    told = asked(f"callback_url={HOOK}").told
+    assert told == Told(
+        url=HOOK,
+        events=("recognitions.started", "recognitions.completed", "recognitions.failed"),
+        user_token="",
+    )
+
+
+def test_events_are_those_named_wherever_they_are_named() -> None:
+    """A repeated parameter is merged, a repeated event is one, and the comma may be encoded."""
+    query = "events=recognitions.failed%2Crecognitions.completed_with_results&events=recognitions.failed&user_token=a b"
+    wishes = asked(f"callback_url={HOOK}&{query}")
+    assert wishes.told is not None
+    assert wishes.told.events == ("recognitions.failed", "recognitions.completed_with_results")
+    assert wishes.told.user_token == "a b"
+    assert wishes.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("events=recognitions.stopped", "recognitions.stopped"),
+        ("events=recognitions.completed,recognitions.completed_with_results", "not both"),
+        (f"user_token={'x' * 4097}", "user_token"),
+    ],
+)
+def test_what_cannot_be_told_is_refused(query: str, named: str) -> None:
+    """Unknown events, both forms of completion, and a token of any size."""
+    status, sentence = refusal(f"callback_url={HOOK}&{query}")
+    assert (status, named in sentence) == (400, True)
 
 
 def test_results_ttl_is_whole_minutes() -> None:
@@ -239,3 +272,10 @@ def test_a_results_ttl_above_the_longest_is_cut_with_a_warning(text: str) -> Non
 def test_without_results_ttl_the_setting_counts() -> None:
     """The operator chooses the default."""
     assert asked("", Settings(results_ttl=timedelta(minutes=3))).results_ttl == timedelta(minutes=3)
+
+
+def test_a_long_number_is_refused_at_once() -> None:
+    """Its digits are looked at once, and not in every way in which they could be shared out."""
+    began = time.process_time()
+    assert refusal(f"keywords_threshold={'1' * 60_000}x")[0] == 400
+    assert time.process_time() - began < 5

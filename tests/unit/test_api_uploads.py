@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import os
+import time
 import zlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -165,6 +166,24 @@ async def test_a_stalled_upload_is_408_and_leaves_nothing() -> None:
         answer = await reader.readuntil(b"}")
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"No audio arrived for 1 seconds." in answer
+        assert (api.jobs.broken_off, api.jobs.accepted) == (["Problem"], [])
+        await hang_up(writer)
+
+
+@pytest.mark.parametrize("trickle", [b"", b"x"])
+async def test_an_upload_that_takes_too_long_in_all_is_408_and_leaves_nothing(trickle: bytes) -> None:
+    """Whether it trickles, and never stalls, or falls silent: an erased customer's fence need not outlive it."""
+    second = timedelta(seconds=1)
+    async with serving(upload_stall=second, upload_within=second) as api:
+        reader, writer = await api.connect()
+        began = time.monotonic()
+        writer.write(HEAD + b"Content-Length: 5000\r\n\r\n" + WAV)
+        answer = asyncio.create_task(reader.readuntil(b"}"))
+        while not (await asyncio.wait([answer], timeout=0.05))[0]:
+            writer.write(trickle)
+        assert (await answer).startswith(b"HTTP/1.1 408 ")
+        assert b"The audio did not arrive within 1 seconds." in await answer
+        assert time.monotonic() - began >= 1
         assert (api.jobs.broken_off, api.jobs.accepted) == (["Problem"], [])
         await hang_up(writer)
 

@@ -92,14 +92,14 @@ async def test_a_job_lives_from_its_submission_to_its_deletion(redis: FakeAsyncR
         status, checked = await front.ask("GET", key, id_)
         assert (status, checked["id"], checked["created"]) == (200, id_, created["created"])
         assert [path.name for path in recordings(settings)] == [id_]
-        assert await redis.zrange(keyspace.QUEUE, 0, -1) == [id_.encode()]
+        assert await redis.zrange(keyspace.RECOGNITION.name, 0, -1) == [id_.encode()]
 
         assert await front.ask("DELETE", key, id_) == (204, None)
         assert [(await front.ask(method, key, id_))[0] for method in ("GET", "DELETE")] == [404, 404]
         assert await front.ask("GET", key) == (200, {"recognitions": []})
         assert recordings(settings) == []
         assert set(await redis.keys()) <= {name.encode() for name in keyspace.PERSISTENT}
-        assert (await redis.zcard(keyspace.QUEUE), await redis.zcard(keyspace.DUE)) == (0, 0)
+        assert (await redis.zcard(keyspace.RECOGNITION.name), await redis.zcard(keyspace.DUE)) == (0, 0)
 
 
 @pytest.mark.usefixtures("redis")

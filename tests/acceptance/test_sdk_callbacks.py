@@ -1,0 +1,85 @@
+"""IBM's Python SDK, unmodified, registers callbacks, is told, and erases a customer (promise P8)."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from deploy.processes import temporary_directory
+from deploy.stack import Stack
+from tests.acceptance.receivers import SECRET, Receiver, answers
+from tests.acceptance.test_sdk import WAV, refusal, sdk
+from tests.stack import wait_until
+
+STARTED, WITH_RESULTS = "recognitions.started", "recognitions.completed_with_results"
+
+
+@pytest.fixture(scope="module")
+def calling() -> Iterator[Stack]:
+    """Give a stack that may call receivers on this machine, with the real engine."""
+    with temporary_directory() as directory, Stack(directory, settings={"callback_loopback": "true"}) as running:
+        yield running
+
+
+async def call(method: Any, *arguments: Any, **options: Any) -> Any:
+    """Call the SDK, which blocks, in a thread: the receiver answers in this one."""
+    return await asyncio.to_thread(method, *arguments, **options)
+
+
+async def test_a_job_is_told_to_a_url_that_the_sdk_registered(calling: Stack) -> None:
+    """Register, create with a token and events, be told with the results, list, unregister."""
+    service = sdk(calling.url, calling.new_tenant("told")[1])
+    async with Receiver() as receiver:
+        for status, said in ((201, "created"), (200, "already created")):
+            answer = await call(service.register_callback, receiver.url, user_secret=SECRET)
+            assert answer.get_status_code() == status
+            assert answer.get_result() == {"status": said, "url": receiver.url}
+        created = await call(
+            service.create_job,
+            WAV,
+            content_type="audio/wav",
+            callback_url=receiver.url,
+            events=f"{STARTED},{WITH_RESULTS}",
+            user_token="job25",
+        )
+        job = created.get_result()["id"]
+
+        async def told() -> bool:
+            return receiver.events(job) == [STARTED, WITH_RESULTS]
+
+        await wait_until(told, within=50)
+        checked = (await call(service.check_job, job)).get_result()
+        last = receiver.told[-1]
+        assert last.is_signed(SECRET)
+        assert checked["results"][0]["results"][0]["alternatives"][0]["transcript"] == "go forward ten meters "
+        assert b'"transcript":"go forward ten meters "' in last.body
+        [row] = (await call(service.check_jobs)).get_result()["recognitions"]
+        assert (row["id"], row["user_token"]) == (job, "job25")
+
+        assert (await call(service.unregister_callback, receiver.url)).get_status_code() == 200
+        refused = await call(refusal, lambda: service.create_job(WAV, callback_url=receiver.url))
+        assert (refused.status_code, receiver.url in refused.message) == (400, True)
+        assert (await call(refusal, lambda: service.unregister_callback(receiver.url))).status_code == 404
+
+
+async def test_a_receiver_that_does_not_take_the_challenge_is_refused(calling: Stack) -> None:
+    """With the receiver's own status, in the words that people look for."""
+    service = sdk(calling.url, calling.new_tenant("refused")[1])
+    async with Receiver() as receiver:
+        receiver.answer = lambda _asked, writer: answers(406)(None, writer)  # type: ignore[arg-type]
+        refused = await call(refusal, lambda: service.register_callback(receiver.url))
+        assert refused.status_code == 400
+        assert "callback server responded with status code 406" in refused.message
+
+
+async def test_a_customer_is_erased_by_the_sdk(calling: Stack) -> None:
+    """The label of one job goes with a header; what it labels goes, and the other job stays."""
+    service = sdk(calling.url, calling.new_tenant("erased")[1])
+    labelled = service.create_job(WAV, headers={"X-Watson-Metadata": "customer_id=Zoë 7".encode()})
+    other = service.create_job(WAV)
+    assert service.delete_user_data("Zoë 7").get_status_code() == 200
+    assert refusal(lambda: service.check_job(labelled.get_result()["id"])).status_code == 404
+    assert service.check_job(other.get_result()["id"]).get_status_code() == 200
+    assert service.delete_user_data("nobody").get_status_code() == 200
+    assert refusal(lambda: service.create_job(WAV, headers={"X-Watson-Metadata": "customer=7"})).status_code == 400
