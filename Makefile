@@ -21,7 +21,7 @@ export PYTHON PORT REDIS_URL WORKERS
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/.run .venv/.test .venv/.check .venv/.load ## Install all that the other commands need into .venv
+install: .venv/.run .venv/.test .venv/.check .venv/.load .venv/.node ## Install all that the other commands need into .venv
 
 run: .venv/.run ## Run Volant here: PORT= (8080), WORKERS= (1), REDIS_URL= (an own Redis); its data stays in var/
 	@exec .venv/bin/python -m deploy.run
@@ -29,7 +29,7 @@ run: .venv/.run ## Run Volant here: PORT= (8080), WORKERS= (1), REDIS_URL= (an o
 demo: .venv/.run ## Watch a recording be accepted, recognised, kept encrypted, and deleted for good
 	@exec .venv/bin/python -m deploy.demo
 
-test: .venv/.run .venv/.test ## Run the tests: ARGS= for pytest, such as ARGS="tests/unit -x"
+test: .venv/.run .venv/.test .venv/.node ## Run the tests: ARGS= for pytest, such as ARGS="tests/unit -x"
 	@exec .venv/bin/python -m pytest $(ARGS)
 
 check: .venv/.run .venv/.test .venv/.check .venv/.load ## Check format, lint, types and the direction of imports
@@ -38,9 +38,10 @@ check: .venv/.run .venv/.test .venv/.check .venv/.load ## Check format, lint, ty
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: .venv/.run .venv/.test ## Measure recognition and sealing against their bare parts
+bench: .venv/.run .venv/.test ## Measure recognition and sealing against their bare parts, and what erasing costs others
 	.venv/bin/python -m tests.bench.recognition
 	.venv/bin/python -m tests.bench.sealing
+	.venv/bin/python -m tests.bench.erasure
 
 load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS, as in var/run.env) with users; report in var/load.html
 	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \
@@ -50,7 +51,7 @@ load-smoke: .venv/.run .venv/.load ## The same for one minute with a few users
 	@exec .venv/bin/python -m tests.load --users 4 --seconds 60 --max-errors 0.0 --max-p95 $(LOAD_MAX_P95)
 
 clean: ## Remove what was installed, built and stored: .venv, var, caches
-	rm -rf .venv var dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv var dist tests/node/node_modules .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.run: groups = local
@@ -59,3 +60,6 @@ clean: ## Remove what was installed, built and stored: .venv, var, caches
 .venv/.load: groups = local load
 .venv/.run .venv/.test .venv/.check .venv/.load: uv.lock pyproject.toml deploy/install.sh
 	@deploy/install.sh $@ $(groups)
+
+.venv/.node: tests/node/package.json tests/node/package-lock.json tests/node/install.sh | .venv/.run
+	@tests/node/install.sh $@
