@@ -123,7 +123,7 @@ async def test_a_worker_frozen_alone_goes_on_with_its_job(fresh_stack: StartStac
     stack = fresh_stack(workers=1, lease="3", **QUICK | {"jobs_at_once": slots})
     (worker,) = stack.workers
     async with Client(stack.url, stack.apikey) as client:
-        job = await client.submit(recording(2))
+        job = await client.submit(recording(8))  # longer than the lease: it is at work when the worker wakes up
         await wait_until(lambda: busy(stack))
         worker.send_signal(signal.SIGSTOP)
         await wait_until(lambda: lapsed(stack, job))
