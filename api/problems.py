@@ -57,6 +57,9 @@ ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
     errors.AudioMissing: INTERNAL,  # the front never reads audio
     errors.Unsealable: INTERNAL,
     errors.KeyUnavailable: JOB_NOT_FOUND,  # what cannot be opened any more is gone (promise P3)
+    errors.NothingOffered: Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE, "No recognition engine has started yet; try again.", RETRY_AFTER
+    ),
     errors.Denied: CALLBACK_REFUSED,
     errors.Unreachable: CALLBACK_REFUSED,
     errors.Unavailable: UNAVAILABLE,

@@ -5,6 +5,7 @@ import re
 from aiohttp import web
 
 from api import auth, media_types, parameters, responses, uploads
+from api.addresses import base
 from api.context import JOB, RETENTION, SETTINGS, TENANT
 from api.customers import customer_of
 from api.learning import opted_out
@@ -13,13 +14,12 @@ from retention.errors import NotRegistered
 from retention.job import Callback, JobId
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
 async def create(request: web.Request) -> web.Response:
     """Accept a job. What headers and query show to be unacceptable is refused before the body is invited."""
     settings = request.app[SETTINGS]
-    wishes = parameters.read(request.query, settings)
+    wishes = parameters.read(request.query, settings, await request.app[RETENTION].offers.current())
     customer = customer_of(request)
     declared = media_types.declared(request.headers.get("Content-Type", ""))
     uploads.check_headers(request, settings)
@@ -30,7 +30,7 @@ async def create(request: web.Request) -> web.Response:
     head, audio = await uploads.open_audio(request, settings)
     job = await jobs.submit(
         request[TENANT],
-        wishes.submission(media_types.settle(declared, head), learning_opt_out=opted_out(request)),
+        wishes.submission(media_types.settle(declared, head), began=began, learning_opt_out=opted_out(request)),
         auth.still_authenticated(request, audio),
         began=began,
         results_ttl=wishes.results_ttl,
@@ -39,7 +39,8 @@ async def create(request: web.Request) -> web.Response:
         user_token=wishes.told.user_token if wishes.told else "",
     )
     request[JOB] = job.id
-    return responses.created(job, url=f"{_base(request)}{request.rel_url.raw_path}/{job.id}", warnings=wishes.warnings)
+    url = f"{base(request)}{request.rel_url.raw_path}/{job.id}"
+    return responses.created(job, url=url, warnings=wishes.recognition.warnings)
 
 
 async def latest(request: web.Request) -> web.Response:
@@ -77,12 +78,3 @@ def _id(request: web.Request) -> JobId:
     if not _ID.fullmatch(text):
         raise JOB_NOT_FOUND.problem()
     return JobId(text)
-
-
-def _base(request: web.Request) -> str:
-    """Return scheme and authority of addresses that we give out: the operator's, else what the client used."""
-    settings = request.app[SETTINGS]
-    if settings.public_url:
-        return settings.public_url.rstrip("/")
-    host = request.headers.get("Host", "")
-    return f"{request.scheme}://{host if _HOST.fullmatch(host) else settings.host}"

@@ -10,6 +10,7 @@ from aiohttp import web
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from retention.job import Completed, Failed, FailureReason, Job, Waiting
+from retention.offer import Model
 
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",  # transcripts are personal data (spec 1.0)
@@ -26,6 +27,7 @@ FAILURES: Mapping[FailureReason, str] = {
     "deadline": "the job could not be finished in time",
     "audio_missing": "the audio of the job was lost",
     "engine": "the recognition engine failed",
+    "model": "the model is no longer served",
 }
 """What a client reads of a failed job. The first is IBM's wording (spec 1.3), without the type of the stream."""
 
@@ -55,6 +57,26 @@ class _Registered(Struct, frozen=True, kw_only=True):
 
 class _List(Struct, frozen=True, kw_only=True):
     recognitions: list[_Listed]
+
+
+class _Features(Struct, frozen=True, kw_only=True):
+    custom_language_model: bool = False
+    custom_acoustic_model: bool = False
+    speaker_labels: bool = False
+    low_latency: bool | UnsetType = UNSET
+
+
+class _Model(Struct, frozen=True, kw_only=True):
+    name: str
+    language: str
+    rate: int
+    url: str
+    supported_features: _Features
+    description: str
+
+
+class _Models(Struct, frozen=True, kw_only=True):
+    models: list[_Model]
 
 
 class _Failure(Struct, frozen=True, kw_only=True):
@@ -154,6 +176,16 @@ def checked(job: Job, results: bytes | None) -> web.Response:
     )
 
 
+def models(models: list[Model], *, engine: str, url: str) -> web.Response:
+    """Present all models (spec 1.8); `url` is the absolute address of their list."""
+    return _json(HTTPStatus.OK, _Models(models=[_model(model, engine, url) for model in models]))
+
+
+def model(model: Model, *, engine: str, url: str) -> web.Response:
+    """Present one model (spec 1.9)."""
+    return _json(HTTPStatus.OK, _model(model, engine, url))
+
+
 def deleted() -> web.Response:
     """Say that a job is gone (spec 1.6)."""
     return web.Response(status=HTTPStatus.NO_CONTENT, headers=HEADERS)
@@ -218,6 +250,19 @@ def _json(status: int, body: Struct, headers: Mapping[str, str] | None = None) -
         body=msgspec.json.encode(body),
         content_type="application/json",
         headers={**HEADERS, **(headers or {})},
+    )
+
+
+def _model(model: Model, engine: str, url: str) -> _Model:
+    # The former generation of models knows no such feature (spec 1.8).
+    former = model.name.endswith(("_BroadbandModel", "_NarrowbandModel"))
+    return _Model(
+        name=model.name,
+        language=model.language,
+        rate=model.rate,
+        url=f"{url}/{model.name}",
+        supported_features=_Features(low_latency=UNSET if former else False),
+        description=f"{model.language}, recognised by {engine}; every name of a language means the same.",
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from api import callbacks, customers, health, identity, recognitions
+from api import callbacks, customers, health, identity, models, recognitions
 from api.auth import Handler, authenticated
 from api.problems import PATH_NOT_FOUND, Problem
 
@@ -19,6 +19,8 @@ _SERVICE: Mapping[str, Mapping[str, Handler]] = {
         "GET": authenticated(recognitions.latest),
         "POST": authenticated(recognitions.create),
     },
+    "/v1/models": {"GET": authenticated(models.every)},
+    "/v1/models/{model}": {"GET": authenticated(models.one)},
     "/v1/register_callback": {"POST": authenticated(callbacks.register)},
     "/v1/unregister_callback": {"POST": authenticated(callbacks.unregister)},
     "/v1/user_data": {"DELETE": authenticated(customers.erase)},

@@ -22,6 +22,7 @@ from retention.keyspace import NOTIFICATION
 from retention.leases import Leases
 from retention.log import failure
 from retention.logged_audio import LoggedAudio
+from retention.offers import Offers
 from retention.outbox import Outbox
 from retention.queue import JobQueue
 from retention.readiness import Readiness
@@ -54,6 +55,7 @@ class Retention:
     leases: Leases
     notification_leases: Leases
     caretaker: Caretaker
+    offers: Offers
     readiness: Readiness
     redis: Redis
 
@@ -138,6 +140,7 @@ async def open_retention(
             caretaker=Caretaker(
                 store=store, audio=audio, log=request_log, queue=queue, orphan_after=settings.orphan_after
             ),
+            offers=Offers(redis),
             readiness=readiness,
             redis=redis,
         )

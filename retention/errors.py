@@ -12,6 +12,7 @@ RetentionError
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
 ├── KeyUnavailable    a key cannot be had: destroyed, or wrapped by a root key that is not this one
+├── NothingOffered    no worker has started yet, so nobody knows what can be recognised
 ├── Denied            the address or the form of a callback URL is not allowed
 ├── Unreachable       a callback receiver gave no whole answer in time
 ├── Unavailable       the store cannot be reached or refuses writes
@@ -73,6 +74,10 @@ class Unsealable(RetentionError):
 
 class KeyUnavailable(RetentionError):
     """A key cannot be had. What it sealed reads as gone."""
+
+
+class NothingOffered(RetentionError):
+    """No worker has started yet, so nobody knows what can be recognised."""
 
 
 class Denied(RetentionError):

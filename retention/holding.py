@@ -11,7 +11,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import msgspec
@@ -98,6 +98,11 @@ class JobHolding:
         job = held.job
         context = Context(kind=Kind.AUDIO, tenant=job.tenant, job=job.id)
         return unseal_stream(held.key, context, self._audio.read(job.tenant, job.id))
+
+    async def age(self, held: Held) -> timedelta:
+        """Return how long ago the job's upload began."""
+        now = await _outlast(self._store.now)
+        return max(timedelta(0), now - (held.submission.began or held.job.created))
 
     async def finish(self, held: Held, results: bytes) -> Completed:
         """Complete the job with the results object (JSON), kept from now for its `results_ttl`. Raises Superseded."""

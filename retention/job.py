@@ -32,7 +32,7 @@ Event = Literal[
 ]
 """What a client may be told of (spec 3.2)."""
 
-FailureReason = Literal["undecodable", "too_long", "attempts_spent", "deadline", "audio_missing", "engine"]
+FailureReason = Literal["undecodable", "too_long", "attempts_spent", "deadline", "audio_missing", "engine", "model"]
 """Why a job failed, as stored. The words that clients read are in `api/responses.py`."""
 
 ATTEMPTS = 3
@@ -52,15 +52,32 @@ class Media(Struct, frozen=True, kw_only=True):
     endianness: Literal["big-endian", "little-endian"] | None = None
 
 
-class Submission(Struct, frozen=True, kw_only=True):
-    """What the client asked for. Sealed at rest; never changes while the job lives."""
+class Recognition(Struct, frozen=True, kw_only=True):
+    """What of the contract's recognition parameters is honoured for a job, under their names (spec 1.3)."""
 
-    media: Media
     model: str
     timestamps: bool = False
     word_confidence: bool = False
     max_alternatives: int = 1
+    keywords: tuple[str, ...] = ()
+    keywords_threshold: float | None = None
+    profanity_filter: bool = False
+    end_of_phrase_silence_time: float = 0.8
+    """Seconds of a pause that ends an utterance."""
+    split_transcript_at_phrase_end: bool = False
+    speech_detector_sensitivity: float = 0.5
+    audio_metrics: bool = False
+    processing_metrics: bool = False
+    enrichments: str = ""
     warnings: tuple[str, ...] = ()
+
+
+class Submission(Recognition, frozen=True, kw_only=True):
+    """What the client asked for. Sealed at rest; never changes while the job lives."""
+
+    media: Media
+    began: datetime | None = None
+    """When the upload began."""
     learning_opt_out: bool = True
     """Whether the request log must not keep it (spec 6.3). What was accepted without a decision is opted out."""
 

@@ -23,6 +23,10 @@ WRAPPED_KEYS = "volant:keys"
 """Hash of `name@version` to a key sealed by the root key."""
 
 
+OFFER = "volant:offer"
+"""What the workers' engine serves."""
+
+
 class Queue(NamedTuple):
     """The keys of one of arq's queues, and what a job id has before it there: both queues share arq's names."""
 
@@ -66,7 +70,7 @@ CARETAKER = "volant:caretaker"
 REGISTRATIONS = "volant:callbacks:*"
 """Hashes of callback URLs, one for each tenant, by `registrations_of`."""
 
-PERSISTENT = (DUE, TENANTS, API_KEYS, WRAPPED_KEYS, *RECOGNITION[:3], *NOTIFICATION[:3], REGISTRATIONS)
+PERSISTENT = (DUE, TENANTS, API_KEYS, WRAPPED_KEYS, OFFER, *RECOGNITION[:3], *NOTIFICATION[:3], REGISTRATIONS)
 """The keys that may have no expiry, as patterns."""
 
 DELIVERY_PREFIX = "arq:job:"

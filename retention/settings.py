@@ -112,6 +112,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     recognizer: Annotated[
         str, Meta(description="The engine: the name of a volant.recognizers entry point, or module:Class.")
     ] = "pocketsphinx"
+    recognizer_model: Annotated[
+        Path | None, Meta(description="The directory of the engine's model, for an engine that brings none.")
+    ] = None
+    plain_text: Annotated[
+        bool, Meta(description="Lower case and no punctuation in transcripts, whatever the engine writes.")
+    ] = False
     children: Annotated[
         int, Meta(ge=0, description="Recognising children of one worker process; 0: one for each processor.")
     ] = 0

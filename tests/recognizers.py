@@ -11,8 +11,10 @@ import random
 import time
 import wave
 from array import array
+from pathlib import Path
 from typing import ClassVar
 
+from retention.offer import Feature, Offer
 from worker.recognizers import Utterance, Word
 
 QUICK = {
@@ -37,20 +39,22 @@ _HEARD = 5000
 class Scripted:
     """Sleeps through its segment, then returns one word."""
 
-    models: ClassVar[tuple[str, ...]] = ("en-US_BroadbandModel",)
+    features: ClassVar[frozenset[Feature]] = frozenset({"times", "confidences"})
 
-    def __init__(self) -> None:
+    def __init__(self, model: Path | None = None) -> None:
+        del model
+        self.offer = Offer(engine="scripted", languages=("en-US",), features=self.features)
         self._libc = ctypes.CDLL(None)
 
-    def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """See `worker.recognizers.Recognizer`."""
-        del alternatives
+        del language, alternatives
         takes = max(0, max(map(abs, array("h", pcm))) - _HEARD) / 100
         if takes:  # else it may be the silence that a child begins with, which is no work
             self._libc.prctl(_PR_SET_NAME, AT_WORK, 0, 0, 0)
             time.sleep(takes)
             self._libc.prctl(_PR_SET_NAME, b"idle", 0, 0, 0)
-        return Utterance(words=(Word(text="done", start=0.0, end=0.5, confidence=1.0),), confidence=1.0)
+        return Utterance(words=(Word(text="done", start=0.0, end=0.5, confidence=1.0),))
 
 
 def recording(takes: float, *, lasts: float = 0.6) -> bytes:

@@ -2,18 +2,25 @@
 
 import click
 
+from retention.settings import load
 from worker.recognizers import installed
 
 
 @click.command()
 def engines() -> None:
-    """List the installed engines and the models that each serves."""
+    """List the installed engines: the languages of each, and what it can do beyond words.
+
+    Every engine is loaded, the one that is set with its model.
+    """
+    settings = load()
     for point in installed():
+        model = settings.recognizer_model if point.name == settings.recognizer else None
         try:
-            models = " ".join(point.load().models)
-        except ImportError as error:
-            models = f"cannot be loaded: {error}"
-        click.echo(f"{point.name}\t{models}")
+            offer = point.load()(model).offer
+        except (ImportError, ValueError) as error:
+            click.echo(f"{point.name}\tcannot be used: {error}")
+        else:
+            click.echo(f"{point.name}\t{' '.join(offer.languages)}\t{' '.join(sorted(offer.features))}")
 
 
 commands: list[click.Command] = [engines]

@@ -1,7 +1,7 @@
 """One recording in a process of its own: bytes in, segments of speech out.
 
 The two processes share a socket. Downwards go the bytes of the recording, until the writing half is
-closed; upwards go frames: kind, first sample, length, payload. The child has met hostile bytes, so
+closed; upwards go frames: kind, sample, length, payload. The child has met hostile bytes, so
 the parent believes nothing: every frame is checked, and time is bounded by the child's progress.
 """
 
@@ -10,22 +10,26 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from types import TracebackType
 from typing import Self
 
+import msgspec
 from msgspec import Struct
 
 from retention.job import Media
 from worker import sandbox
 from worker.errors import EngineFailed, TooLong, Undecodable
 from worker.media import RATE, Decoding
+from worker.metrics import AudioMetrics, Meter
 from worker.segments import LONGEST, Segment, segments
 
 _HEADER = struct.Struct("!cQI")
-_SEGMENT, _PROGRESS, _WHOLE, _DAMAGED, _UNDECODABLE, _TOO_LONG = b"S", b"P", b"W", b"D", b"U", b"L"
+_SEGMENT, _PROGRESS, _METRICS = b"S", b"P", b"M"
+_WHOLE, _DAMAGED, _UNDECODABLE, _TOO_LONG = b"W", b"D", b"U", b"L"
+_REFUSALS = {_UNDECODABLE: Undecodable, _TOO_LONG: TooLong}
 _BLOCK = 64 << 10
 
 
@@ -37,16 +41,25 @@ class Limits(Struct, frozen=True, kw_only=True):
     max_audio: timedelta
 
 
+class Order(Struct, frozen=True, kw_only=True):
+    """What a child is told: the form of the audio, how readily sound is taken for speech, whether it is measured."""
+
+    media: Media
+    sensitivity: float = 0.5
+    metrics: bool = False
+
+
 class Decoder:
     """A decoding child, from entering the context until leaving it; leaving kills it.
 
     Iterating yields the segments in time order. Raises Undecodable, TooLong, EngineFailed, or what
-    the source of the audio raises. `damaged` tells afterwards that parts could not be decoded.
+    the source of the audio raises. Afterwards `damaged` tells whether parts could not be decoded, `samples` how
+    many came out, and `metrics` what was measured, if that was asked for.
     """
 
-    def __init__(self, audio: AsyncIterator[bytes], media: Media, limits: Limits) -> None:
+    def __init__(self, audio: AsyncIterator[bytes], order: Order, limits: Limits) -> None:
         self._audio = audio
-        self._media = media
+        self._order = order
         self._stall = limits.stall.total_seconds()
         self._most = round(limits.max_audio.total_seconds() * RATE)
         self._limits = limits
@@ -54,12 +67,14 @@ class Decoder:
         self._source_is_slow = False
         self._source_failed: BaseException | None = None
         self.damaged = False
+        self.samples = 0
+        self.metrics: AudioMetrics | None = None
 
     async def __aenter__(self) -> Self:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = ForkServerContext().Process(
-                target=_decode, args=(theirs, self._media, self._most, self._limits), name="decoder", daemon=True
+                target=_decode, args=(theirs, self._order, self._most, self._limits), name="decoder", daemon=True
             )
             self._process.start()
         self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_BLOCK)
@@ -79,20 +94,23 @@ class Decoder:
         heard = reported = 0
         while True:
             kind, start, length = _HEADER.unpack(await self._read(_HEADER.size))
-            size = length // 2
-            expected = 0 < length <= LONGEST * 2 and length % 2 == 0 if kind == _SEGMENT else length == 0
+            size = length // 2 if kind == _SEGMENT else 0
+            expected = {
+                _SEGMENT: 0 < length <= LONGEST * 2 and length % 2 == 0,
+                _METRICS: 0 < length <= _BLOCK and self.metrics is None,
+            }.get(kind, length == 0)
             # The detector may fill the last frame with silence: hence the second above what was asked for.
             if not expected or not heard <= start <= start + size <= self._most + RATE:
                 raise EngineFailed
             if kind == _SEGMENT:
                 heard = start + size
                 yield Segment(start=start, pcm=await self._read(length))
-            elif kind == _UNDECODABLE:
-                raise Undecodable
-            elif kind == _TOO_LONG:
-                raise TooLong
+            elif kind == _METRICS:
+                self.metrics = _decoded_metrics(await self._read(length))
+            elif kind in _REFUSALS:
+                raise _REFUSALS[kind]
             elif kind in (_WHOLE, _DAMAGED):
-                self.damaged = kind == _DAMAGED
+                self.damaged, self.samples = kind == _DAMAGED, start
                 if self._source_failed:
                     raise self._source_failed
                 return
@@ -144,7 +162,14 @@ class Decoder:
             return
 
 
-def _decode(channel: socket.socket, media: Media, most: int, limits: Limits) -> None:
+def _decoded_metrics(content: bytes) -> AudioMetrics:
+    try:
+        return msgspec.json.decode(content, type=AudioMetrics)
+    except msgspec.MsgspecError:
+        raise EngineFailed from None
+
+
+def _decode(channel: socket.socket, order: Order, most: int, limits: Limits) -> None:
     """Decode in a child, until the parent kills it."""
     # A fiftieth of the time of the audio is ten times what the slowest decoder needs.
     sandbox.confine(memory=limits.memory, cpu=60 + most // RATE // 50)
@@ -155,23 +180,36 @@ def _decode(channel: socket.socket, media: Media, most: int, limits: Limits) -> 
         while rest:
             rest = rest[os.write(descriptor, rest) :]
 
-    heard = 0
-    decoding = Decoding(_Bytes(descriptor), media, most=most)
+    decoding = Decoding(_Bytes(descriptor), order.media, most=most)
     try:
-        for found in segments(decoding):
-            if isinstance(found, Segment):
-                heard = found.start + len(found.pcm) // 2
-                send(_SEGMENT, found.start, found.pcm)
-            elif found > heard:
-                send(_PROGRESS, found)
+        heard = _listen(decoding, order, send)
         send(_DAMAGED if decoding.damaged else _WHOLE, heard)
     except Undecodable:
-        send(_UNDECODABLE, heard)
+        send(_UNDECODABLE, 0)
     except TooLong:
-        send(_TOO_LONG, heard)
+        send(_TOO_LONG, most)
     # Closing a socket with unread bytes in it would take the last frame from the parent: it kills us.
     while os.read(descriptor, _BLOCK):
         pass
+
+
+def _listen(decoding: Decoding, order: Order, send: Callable[[bytes, int, bytes], None]) -> int:
+    """Send the segments and the measures; return how many samples there were."""
+    heard = 0
+    meter = Meter() if order.metrics else None
+    runs = meter.through(decoding) if meter else decoding
+    for found in segments(runs, sensitivity=order.sensitivity):
+        if isinstance(found, Segment):
+            heard = found.start + len(found.pcm) // 2
+            send(_SEGMENT, found.start, found.pcm)
+            if meter:
+                meter.mark(found)
+        elif found > heard:
+            heard = found
+            send(_PROGRESS, found, b"")
+    if meter:
+        send(_METRICS, heard, msgspec.json.encode(AudioMetrics(accumulated=meter.accumulated())))
+    return heard
 
 
 class _Bytes:

@@ -3,6 +3,7 @@
 RecognitionError
 ├── Undecodable    the bytes are not audio of a form we take
 ├── TooLong        more audio than the operator allows
+├── NotServed      the engine has no model of that name, any more
 └── EngineFailed   a child died, hung, or misbehaved: the audio may be innocent
 
 The texts are fixed: what a demuxer or an engine says about somebody's audio stays in the child.
@@ -27,6 +28,12 @@ class TooLong(RecognitionError):
     """The decoded audio is longer than `max_audio`."""
 
     reason = "too_long"
+
+
+class NotServed(RecognitionError):
+    """The engine that runs now does not serve the model that the job was accepted for."""
+
+    reason = "model"
 
 
 class EngineFailed(RecognitionError):

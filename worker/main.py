@@ -31,6 +31,8 @@ async def work(settings: Settings) -> None:
     jobs_at_once = settings.jobs_at_once or children + 1
     transcriber = Transcriber(
         recognizer=settings.recognizer,
+        model=settings.recognizer_model,
+        plain_text=settings.plain_text,
         children=children,
         child_memory=settings.child_memory,
         stall=settings.stall,
@@ -42,6 +44,7 @@ async def work(settings: Settings) -> None:
         stack.push_async_callback(transcriber.close)
         await transcriber.start()
         retention = await stack.enter_async_context(open_retention(settings, role="worker"))
+        await retention.offers.publish(transcriber.offer)
         worker = LeasedWorker(
             [func(recognize, name=RECOGNIZE)],
             leases=retention.leases,

@@ -19,12 +19,15 @@ from datetime import timedelta
 from multiprocessing.connection import Connection, reduce_connection  # type: ignore[attr-defined]
 from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Semaphore
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pebble
+from msgspec import Struct
 from pebble.common.types import CONSTS, ResultStatus
 
+from retention.offer import Offer
 from worker import sandbox
 from worker.errors import EngineFailed
 from worker.recognizers import Recognizer, Utterance, find
@@ -37,6 +40,13 @@ _STARTING = timedelta(seconds=60)
 """A child imports and loads its model in about a second; a busy machine gets more."""
 
 
+class _Started(Struct, frozen=True, kw_only=True):
+    """What a child says of itself when it is warm."""
+
+    isolation: dict[str, str]
+    offer: Offer
+
+
 class RecognizerPool:
     """Children that each recognise one segment at a time.
 
@@ -45,8 +55,9 @@ class RecognizerPool:
     over could compute between segments, too, until its pool is replaced or the worker ends.
     """
 
-    def __init__(self, *, recognizer: str, children: int, memory: int, stall: timedelta) -> None:
+    def __init__(self, *, recognizer: str, model: Path | None, children: int, memory: int, stall: timedelta) -> None:
         self._recognizer = recognizer
+        self._model = model
         self._children = children
         self._memory = memory
         self._stall = stall.total_seconds()
@@ -54,6 +65,7 @@ class RecognizerPool:
         self._free = asyncio.Semaphore(children)
         self._pool: Any = None
         self.isolation: sandbox.Isolation = {}
+        self.offer = Offer(engine="", languages=(), features=frozenset())
 
     async def start(self) -> None:
         """Start the children; return when every one is warm. Raises EngineFailed when they cannot be."""
@@ -72,9 +84,10 @@ class RecognizerPool:
             async with asyncio.timeout(_STARTING.total_seconds()):
                 if not await asyncio.to_thread(all_warm):
                     raise EngineFailed
-                self.isolation = msgspec.json.decode(await asyncio.wrap_future(report), type=dict[str, str])
+                started = msgspec.json.decode(await asyncio.wrap_future(report), type=_Started)
         except (TimeoutError, BrokenProcessPool, pebble.ProcessExpired, msgspec.MsgspecError):
             raise EngineFailed from None
+        self.isolation, self.offer = started.isolation, started.offer
 
     async def close(self) -> None:
         """Kill the children."""
@@ -83,7 +96,7 @@ class RecognizerPool:
             await asyncio.to_thread(self._pool.join)
             self._pool = None
 
-    async def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+    async def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """Recognise one segment, see `Recognizer`; once more if its child dies.
 
         Cancelling kills the child that is at it. Raises EngineFailed.
@@ -91,15 +104,15 @@ class RecognizerPool:
         async with self._free:
             for _ in range(2):
                 with contextlib.suppress(pebble.ProcessExpired, BrokenProcessPool):
-                    return await self._attempt(pcm, alternatives)
+                    return await self._attempt(pcm, language, alternatives)
         raise EngineFailed
 
-    async def _attempt(self, pcm: bytes, alternatives: int) -> Utterance:
+    async def _attempt(self, pcm: bytes, language: str, alternatives: int) -> Utterance:
         pool = self._pool
         if not pool.active:
             self._replace()
             pool = self._pool
-        task = asyncio.wrap_future(pool.schedule(_recognize, args=(pcm, alternatives), timeout=self._stall))
+        task = asyncio.wrap_future(pool.schedule(_recognize, args=(pcm, language, alternatives), timeout=self._stall))
         try:
             # Pebble's time begins when a child takes the task; ours ends also when none ever does.
             async with asyncio.timeout(self._stall + _STARTING.total_seconds()):
@@ -121,7 +134,7 @@ class RecognizerPool:
         self._pool = pebble.ProcessPool(
             max_workers=self._children,
             initializer=_prepare,
-            initargs=(self._recognizer, self._memory, ready),
+            initargs=(self._recognizer, self._model, self._memory, ready),
             context=context,
         )
         return ready
@@ -177,23 +190,26 @@ def _state() -> dict[str, Any]:
     return {}
 
 
-def _prepare(recognizer: str, memory: int, ready: Semaphore) -> None:
+def _prepare(recognizer: str, model: Path | None, memory: int, ready: Semaphore) -> None:
     """Begin a child: load, then confine. An error ends it, and `RecognizerPool.start` tells."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pebble has just set a handler of its own
-    engine: Recognizer = find(recognizer)()
-    engine.recognize(bytes(32000), alternatives=1)  # what is loaded late is loaded before the doors close
+    engine = find(recognizer)(model)
+    engine.recognize(
+        bytes(32000), language=engine.offer.languages[0], alternatives=1
+    )  # what is loaded late is loaded before the doors close
     _state().update(engine=engine, isolation=sandbox.confine(memory=memory))
     ready.release()
 
 
 def _report() -> bytes:
-    return msgspec.json.encode(_state()["isolation"])
+    state = _state()
+    return msgspec.json.encode(_Started(isolation=state["isolation"], offer=state["engine"].offer))
 
 
-def _recognize(pcm: bytes, alternatives: int) -> bytes:
+def _recognize(pcm: bytes, language: str, alternatives: int) -> bytes:
     """Recognise in a child. Nothing at all stands for an error, whose text might tell of the audio."""
     engine: Recognizer = _state()["engine"]
     try:
-        return msgspec.msgpack.encode(engine.recognize(pcm, alternatives=alternatives))
+        return msgspec.msgpack.encode(engine.recognize(pcm, language=language, alternatives=alternatives))
     except Exception:  # noqa: BLE001 - engines raise what they like
         return b""

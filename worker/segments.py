@@ -25,13 +25,16 @@ class Segment(Struct, frozen=True):
     pcm: bytes
 
 
-def segments(runs: Iterable[bytes]) -> Iterator[Segment | int]:
-    """Yield the segments of speech in time order, and now and then the samples heard so far.
+def segments(runs: Iterable[bytes], *, sensitivity: float = 0.5) -> Iterator[Segment | int]:
+    """Yield the segments of speech in time order, and now and then, and at the end, the samples heard so far.
 
-    The latter tell that work goes on while nobody speaks.
+    The latter tell that work goes on while nobody speaks. `sensitivity` says how readily sound is taken for speech
+    (spec 1.3, `speech_detector_sensitivity`): 0 takes none of it, 1 takes all.
     """
-    # Mode 2 refuses tones, which an engine would hear as words; the short window splits sentences at pauses.
-    detector = pocketsphinx.Endpointer(vad_mode=2, window=0.4, ratio=0.8)
+    if sensitivity in (0, 1):
+        yield from _all_of(runs) if sensitivity else _none_of(runs)
+        return
+    detector = _detector(sensitivity)
     speech = _Speech()
     heard = reported = 0
     waiting = bytearray()
@@ -56,6 +59,35 @@ def segments(runs: Iterable[bytes]) -> Iterator[Segment | int]:
         if tail is not None:
             yield from speech.add(tail, begins=detector.speech_start)
         yield from speech.end()
+    yield heard + len(waiting) // 2
+
+
+def _detector(sensitivity: float) -> pocketsphinx.Endpointer:
+    """Return the detector. Half-way, mode 2 refuses tones, which an engine would hear as words.
+
+    The short window splits sentences at pauses; `ratio` is the share of it that must be speech.
+    """
+    mode = 3 if sensitivity < 0.25 else 2 if sensitivity <= 0.5 else 1 if sensitivity < 0.75 else 0  # noqa: PLR2004
+    return pocketsphinx.Endpointer(vad_mode=mode, window=0.4, ratio=min(0.95, max(0.5, 1.1 - 0.6 * sensitivity)))
+
+
+def _all_of(runs: Iterable[bytes]) -> Iterator[Segment | int]:
+    speech, heard = _Speech(), 0
+    for run in runs:
+        heard += len(run) // 2
+        yield from speech.add(run, begins=0)
+    yield from speech.end()
+    yield heard
+
+
+def _none_of(runs: Iterable[bytes]) -> Iterator[int]:
+    heard = reported = 0
+    for run in runs:
+        heard += len(run) // 2
+        if heard - reported >= _REPORT_EVERY:
+            reported = heard
+            yield heard
+    yield heard
 
 
 class _Speech:

@@ -68,8 +68,9 @@ async def _work(tools: Tools, held: Held) -> FailureReason | None:
 
 async def _transcribe(tools: Tools, held: Held) -> bytes:
     """Return the results; from the beginning once more if a child fails, for the audio may be innocent of it."""
+    age = await tools.holding.age(held)
     try:
-        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission)
+        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission, age=age)
     except EngineFailed:
         _log.warning("recognising again", tenant=held.job.tenant, job=held.job.id)
-        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission)
+        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission, age=age)

@@ -6,20 +6,28 @@ free child.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
-from msgspec import Raw
+import msgspec
 
 from retention.job import Submission
-from worker import results, sandbox
-from worker.decoding import Decoder, Limits
-from worker.errors import EngineFailed, RecognitionError, TooLong, Undecodable
+from retention.offer import Offer, language_of
+from worker import sandbox
+from worker.decoding import Decoder, Limits, Order
+from worker.errors import EngineFailed, NotServed, RecognitionError, TooLong, Undecodable
+from worker.media import RATE
+from worker.phrases import Phrases
+from worker.plain import plain
 from worker.pool import RecognizerPool
+from worker.recognizers import Utterance
+from worker.results import Presenter
 from worker.segments import Segment
 
-__all__ = ["EngineFailed", "RecognitionError", "TooLong", "Transcriber", "Undecodable"]
+__all__ = ["EngineFailed", "NotServed", "RecognitionError", "TooLong", "Transcriber", "Undecodable"]
 
 DAMAGED = "Parts of the audio could not be decoded and were skipped."
 """The warning of a result from damaged audio. A recording fails only when nothing of it can be decoded."""
@@ -29,10 +37,21 @@ class Transcriber:
     """Owns the pool of recognising children, and starts a decoding child per recording."""
 
     def __init__(
-        self, *, recognizer: str, children: int, child_memory: int, stall: timedelta, max_audio: timedelta
+        self,
+        *,
+        recognizer: str,
+        children: int,
+        child_memory: int,
+        stall: timedelta,
+        max_audio: timedelta,
+        model: Path | None = None,
+        plain_text: bool = False,
     ) -> None:
         self._limits = Limits(memory=child_memory, stall=stall, max_audio=max_audio)
-        self._pool = RecognizerPool(recognizer=recognizer, children=children, memory=child_memory, stall=stall)
+        self._pool = RecognizerPool(
+            recognizer=recognizer, model=model, children=children, memory=child_memory, stall=stall
+        )
+        self._plain = plain_text
         # One more than there are children: a segment is at hand when a child becomes free.
         self._at_once = children + 1
 
@@ -40,6 +59,12 @@ class Transcriber:
     def isolation(self) -> sandbox.Isolation:
         """What confines the children, as they report it. Empty before the start."""
         return self._pool.isolation
+
+    @property
+    def offer(self) -> Offer:
+        """What is served. Nothing before the start."""
+        offer = self._pool.offer
+        return msgspec.structs.replace(offer, features=offer.features - {"punctuation"}) if self._plain else offer
 
     async def start(self) -> None:
         """Start the children; return when every one is warm. Raises EngineFailed when they cannot be."""
@@ -50,40 +75,64 @@ class Transcriber:
         """Kill all children."""
         await self._pool.close()
 
-    async def transcribe(self, audio: AsyncIterator[bytes], submission: Submission) -> bytes:
+    async def transcribe(
+        self, audio: AsyncIterator[bytes], submission: Submission, *, age: timedelta = timedelta(0)
+    ) -> bytes:
         """Return the results object of spec 4 as JSON, from the bytes of a recording.
 
-        Raises Undecodable, TooLong, EngineFailed, or what `audio` raises. Cancelling kills the decoder
-        and drops the segments; nothing of the recording stays.
+        `age` is how long ago the first byte came. Raises NotServed, Undecodable, TooLong, EngineFailed, or what
+        `audio` raises. Cancelling kills the decoder and drops the segments; nothing of the recording stays.
         """
-        finished: list[Raw] = []
-        unfinished: deque[asyncio.Task[Raw | None]] = deque()
+        began = time.monotonic()
+        if (language := language_of(submission.model)) not in self.offer.languages:
+            raise NotServed
+        phrases = Phrases(
+            pause=submission.end_of_phrase_silence_time,
+            sentences=submission.split_transcript_at_phrase_end,
+            most_readings=submission.max_alternatives,
+        )
+        presenter = Presenter(submission)
+        order = Order(
+            media=submission.media,
+            sensitivity=submission.speech_detector_sensitivity,
+            metrics=submission.audio_metrics,
+        )
+        unfinished: deque[asyncio.Task[tuple[Segment, Utterance]]] = deque()
         places = asyncio.Semaphore(self._at_once)
 
-        async def recognize(segment: Segment) -> Raw | None:
+        async def recognize(segment: Segment) -> tuple[Segment, Utterance]:
             try:
-                utterance = await self._pool.recognize(segment.pcm, alternatives=submission.max_alternatives)
-                return results.result(utterance, segment, submission)
+                utterance = await self._pool.recognize(
+                    segment.pcm, language=language, alternatives=submission.max_alternatives
+                )
+                return segment, plain(utterance) if self._plain else utterance
             finally:
                 places.release()
 
+        async def keep(task: asyncio.Task[tuple[Segment, Utterance]]) -> None:
+            segment, utterance = await task
+            for phrase in phrases.add(segment.start, len(segment.pcm) // 2, utterance):
+                presenter.add(phrase)
+
         try:
-            async with Decoder(audio, submission.media, self._limits) as decoder:
+            async with Decoder(audio, order, self._limits) as decoder:
                 async for segment in decoder:
                     await places.acquire()
                     unfinished.append(asyncio.create_task(recognize(segment)))
                     while unfinished and unfinished[0].done():
-                        _keep(finished, await unfinished.popleft())
+                        await keep(unfinished.popleft())
             while unfinished:
-                _keep(finished, await unfinished[0])
+                await keep(unfinished[0])
                 del unfinished[0]
         finally:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
-        return results.encode(finished, [*submission.warnings, *([DAMAGED] if decoder.damaged else [])])
-
-
-def _keep(finished: list[Raw], result: Raw | None) -> None:
-    if result is not None:
-        finished.append(result)
+        for phrase in phrases.end(decoder.samples):
+            presenter.add(phrase)
+        return presenter.encode(
+            heard=decoder.samples / RATE,
+            took=age.total_seconds() + time.monotonic() - began,
+            metrics=decoder.metrics,
+            warnings=[DAMAGED] if decoder.damaged else [],
+        )

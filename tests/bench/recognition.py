@@ -47,10 +47,10 @@ def recording() -> bytes:
 
 def bare(channel: Connection) -> None:
     """Recognise what comes, in a process that does nothing else."""
-    engine = find("pocketsphinx")()
+    engine = find("pocketsphinx")(None)
     channel.send(0)
     while pcm := channel.recv():
-        channel.send(len(engine.recognize(pcm, alternatives=1).words))
+        channel.send(len(engine.recognize(pcm, language="en-US", alternatives=1).words))
 
 
 class Bare:

@@ -2,32 +2,38 @@
 
 An engine is a class. It is installed under the entry point group `volant.recognizers`, or named as
 "module:Class". It is only ever constructed inside a sandboxed child, once, before the child is
-confined: whatever it reads, it reads in its constructor.
+confined: whatever it reads, it reads in its constructor. There, with the directory of its model, it raises ValueError
+with a sentence for the operator when it cannot be had.
 """
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from msgspec import Struct
+
+from retention.offer import Feature, Offer
 
 GROUP = "volant.recognizers"
 
 
 class Word(Struct, frozen=True, array_like=True):
-    """A recognised word: seconds from the start of the segment, and a probability of 0 to 1."""
+    """A recognised word: seconds from the start of the segment, and a probability of 0 to 1.
+
+    None is what an engine without the feature `times`, or `confidences`, says.
+    """
 
     text: str
-    start: float
-    end: float
-    confidence: float
+    start: float | None = None
+    end: float | None = None
+    confidence: float | None = None
 
 
 class Utterance(Struct, frozen=True, array_like=True):
     """What was said in one segment, best first. Without words when nothing was."""
 
     words: tuple[Word, ...] = ()
-    confidence: float = 0.0
     others: tuple[str, ...] = ()
     """Further readings of the whole segment, different from the best and from each other."""
 
@@ -35,13 +41,20 @@ class Utterance(Struct, frozen=True, array_like=True):
 class Recognizer(Protocol):
     """An engine, loaded. It keeps nothing from one segment to the next."""
 
-    models: ClassVar[tuple[str, ...]]
-    """The models that it stands for, as `volant engines` lists them. Clients may ask for those of the API's list."""
+    features: ClassVar[frozenset[Feature]]
+    """What it can do with a fitting model, for the documentation."""
 
-    def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+    offer: Offer
+    """What it does with the model that it has loaded: what clients are told follows from this."""
+
+    def __init__(self, model: Path | None) -> None:
+        """Load the model in this directory; None for an engine that brings its own."""
+        ...
+
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """Recognise one segment: 16 kHz mono signed 16-bit samples in native byte order.
 
-        At most `alternatives` readings, the best included.
+        `language` is one of the offer's, `alternatives` how many readings are wanted, the best included.
         """
         ...
 

@@ -6,10 +6,12 @@ the features are normalised over all of it and nothing of an earlier segment sho
 
 import itertools
 import os
+from pathlib import Path
 from typing import ClassVar
 
 import pocketsphinx
 
+from retention.offer import Feature, Offer
 from worker.recognizers import Utterance, Word
 
 _READINGS_TRIED = 10
@@ -17,22 +19,20 @@ _READINGS_TRIED = 10
 
 
 class Pocketsphinx:
-    """US English under all the names that clients know for it (spec 1.8)."""
+    """US English, in lower case and without punctuation."""
 
-    models: ClassVar[tuple[str, ...]] = (
-        "en-US_BroadbandModel",
-        "en-US_NarrowbandModel",
-        "en-US_Multimedia",
-        "en-US_Telephony",
-        "en-US",
-    )
+    features: ClassVar[frozenset[Feature]] = frozenset({"times", "confidences", "alternatives"})
 
-    def __init__(self) -> None:
+    def __init__(self, model: Path | None = None) -> None:
+        if model is not None:
+            raise ValueError("pocketsphinx brings its own model: leave recognizer_model out")
+        self.offer = Offer(engine="pocketsphinx", languages=("en-US",), features=self.features)
         # maxhmmpf bounds the search: 40 % less time for the same word errors.
         self._decoder = pocketsphinx.Decoder(samprate=16000, loglevel="FATAL", logfn=os.devnull, maxhmmpf=3000)
 
-    def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """See `Recognizer`."""
+        del language  # there is one
         decoder = self._decoder
         # The front end estimates the noise as it goes: without a new one, an earlier segment changes this one's words.
         decoder.reinit_feat()
@@ -63,11 +63,7 @@ class Pocketsphinx:
                     others[text] = None
                 if len(others) == wanted:
                     break
-        return Utterance(
-            words=words,
-            confidence=sum(word.confidence for word in words) / len(words),
-            others=tuple(others),
-        )
+        return Utterance(words=words, others=tuple(others))
 
 
 def _is_spoken(word: str) -> bool:

@@ -1,0 +1,54 @@
+"""What the recognition engine serves, in words that every package knows: languages, features, names of models.
+
+An engine states its offer, a worker publishes it, and the front answers by it: what is honoured, warned about or
+refused follows from here.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+Feature = Literal["times", "confidences", "alternatives", "punctuation"]
+"""What an engine can say beyond words: when each was said, how sure it is of each, further readings of an
+utterance, sentences with capitals and punctuation."""
+
+DEFAULT_MODEL = "en-US_BroadbandModel"
+"""What a request without `model` means (spec 1.3)."""
+
+RATES: Mapping[str, int] = {
+    "_BroadbandModel": 16000,
+    "_NarrowbandModel": 8000,
+    "_Multimedia": 16000,
+    "_Telephony": 8000,
+    "": 16000,
+}
+"""The kinds of models that clients know for a locale, by the end of their names, and their rates in Hz (spec 1.8)."""
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """What one engine serves with the model that it has loaded. `languages` are locales, such as en-US."""
+
+    engine: str
+    languages: tuple[str, ...]
+    features: frozenset[Feature]
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A name that clients may ask for. `rate` is the least sampling rate that the name stands for, in Hz."""
+
+    name: str
+    language: str
+    rate: int
+
+
+def models(offer: Offer) -> Iterator[Model]:
+    """Yield all models of an offer. Every name of a locale means the same engine (spec 1.8)."""
+    for language in offer.languages:
+        for kind, rate in RATES.items():
+            yield Model(name=language + kind, language=language, rate=rate)
+
+
+def language_of(model: str) -> str:
+    """Return the locale in the name of a model."""
+    return model.partition("_")[0]

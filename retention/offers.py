@@ -1,0 +1,29 @@
+"""Where the front learns what the workers' engine serves. All workers of a cell run the same engine."""
+
+import msgspec
+from redis.asyncio import Redis
+
+from retention.connection import reaching_redis
+from retention.errors import NothingOffered
+from retention.keyspace import OFFER
+from retention.offer import Offer
+
+
+class Offers:
+    """The offer of the worker that started last. It stays when the workers stop: jobs wait for them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def publish(self, offer: Offer) -> None:
+        """Make this the offer."""
+        with reaching_redis():
+            await self._redis.set(OFFER, msgspec.json.encode(offer))
+
+    async def current(self) -> Offer:
+        """Return the offer. Raises NothingOffered as long as no worker has ever started."""
+        with reaching_redis():
+            stored = await self._redis.get(OFFER)
+        if stored is None:
+            raise NothingOffered
+        return msgspec.json.decode(stored, type=Offer)

@@ -1,0 +1,61 @@
+"""Keywords in what was recognised (spec 4.5). A search in the best reading, not in all that the engine considered."""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from worker.phrases import Spoken
+
+_WIDEST_GAP = 0.1
+"""Seconds between two words of one keyword, at most."""
+
+_EDGES = re.compile(r"^\W+|\W+$")
+
+
+class Match(Struct, frozen=True, kw_only=True):
+    """A keyword that was found: as it was transcribed, in seconds from the start of the audio."""
+
+    normalized_text: str
+    start_time: float
+    end_time: float
+    confidence: float
+
+
+class Keywords:
+    """The keywords of one job. `threshold` is the least confidence of a match; that of a sequence is its least."""
+
+    def __init__(self, keywords: Sequence[str], threshold: float) -> None:
+        self._threshold = threshold
+        self._by_first: dict[str, list[tuple[str, list[str]]]] = {}
+        for keyword in keywords:
+            if folded := [_folded(word) for word in keyword.split()]:
+                self._by_first.setdefault(folded[0], []).append((keyword, folded))
+
+    def find(self, words: Sequence[Spoken]) -> Mapping[str, list[Match]]:
+        """Return the matches in an utterance, by the keyword as the client wrote it."""
+        found: dict[str, list[Match]] = {}
+        spoken = [_folded(word.text) for word in words]
+        for at, first in enumerate(spoken):
+            for keyword, folded in self._by_first.get(first, ()):
+                if spoken[at : at + len(folded)] == folded and (match := self._match(words[at : at + len(folded)])):
+                    found.setdefault(keyword, []).append(match)
+        return found
+
+    def _match(self, words: Sequence[Spoken]) -> Match | None:
+        confidence = min(word.confidence or 0.0 for word in words)
+        gaps = (after.start - before.end for before, after in pairwise(words))
+        if confidence < self._threshold or any(gap > _WIDEST_GAP for gap in gaps):
+            return None
+        return Match(
+            normalized_text=" ".join(word.text for word in words),
+            start_time=round(words[0].start, 2),
+            end_time=round(words[-1].end, 2),
+            confidence=round(min(1.0, confidence), 2),
+        )
+
+
+def _folded(word: str) -> str:
+    """Return the word in the form in which it is compared: without case, and without punctuation around it."""
+    return _EDGES.sub("", word).casefold() or word.casefold()

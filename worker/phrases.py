@@ -1,0 +1,129 @@
+"""Utterances as clients see them, out of the segments that were recognised (spec 4.1, 4.7).
+
+A segment is what the detector of speech cut, a phrase is what lies between two pauses of the length that the client
+chose: several segments, or a part of one.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from worker.media import RATE
+from worker.recognizers import Utterance, Word
+
+Ending = Literal["full_stop", "silence", "end_of_data", "reset"]
+"""Why an utterance ended: a sentence did, a pause came, the audio was over, or it had lasted two minutes."""
+
+LONGEST = 120.0
+"""Seconds after which a phrase ends without a pause."""
+
+_STOPS = (".", "?", "!", "…")
+
+
+class Spoken(Struct, frozen=True):
+    """A word in its place: seconds from the start of the audio, within its segment and not before the word before."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float | None
+
+
+class Phrase(Struct, frozen=True, kw_only=True):
+    """An utterance. `others` are further readings of the whole."""
+
+    words: tuple[Spoken, ...]
+    others: tuple[str, ...]
+    ending: Ending
+
+
+class Phrases:
+    """Takes recognised segments in the order of time, and gives phrases as they end.
+
+    `pause` is in seconds. With `sentences`, a full stop, question mark or exclamation mark ends a phrase, too.
+    """
+
+    def __init__(self, *, pause: float, sentences: bool, most_readings: int) -> None:
+        self._pause = pause
+        self._sentences = sentences
+        self._most = most_readings
+        self._words: list[Spoken] = []
+        self._readings: list[tuple[str, ...]] | None = []  # of each segment; None once a phrase has a part of one
+
+    def add(self, start: int, samples: int, utterance: Utterance) -> Iterator[Phrase]:
+        """Take what was recognised in so many samples from `start`."""
+        parts: list[list[Spoken]] = [[]]
+        ending: Ending | None = None
+        endings: list[Ending] = []
+        before = self._words[-1] if self._words else None
+        begun = self._words[0].start if self._words else None
+        for word in _placed(utterance.words, start / RATE, (start + samples) / RATE):
+            ending = self._ending(before, begun, word)
+            if ending:
+                endings.append(ending)
+                parts.append([])
+                begun = None
+            parts[-1].append(word)
+            before, begun = word, word.start if begun is None else begun
+        for number, part in enumerate(parts):
+            if number:
+                yield from self._end(endings[number - 1])
+            if part:
+                self._words += part
+                whole = len(part) == len(utterance.words)
+                reading = (" ".join(word.text for word in part), *utterance.others)
+                self._readings = [*self._readings, reading] if whole and self._readings is not None else None
+
+    def end(self, total: int) -> Iterator[Phrase]:
+        """Take the end of the audio, after so many samples in all."""
+        if self._words:
+            quiet = total / RATE - self._words[-1].end >= self._pause
+            sentence = self._sentences and self._words[-1].text.endswith(_STOPS)
+            yield from self._end("full_stop" if sentence else "silence" if quiet else "end_of_data")
+
+    def _ending(self, before: Spoken | None, begun: float | None, word: Spoken) -> Ending | None:
+        """Tell why the phrase ends before this word, if it does."""
+        if before is None or begun is None:
+            return None
+        if self._sentences and before.text.endswith(_STOPS):
+            return "full_stop"
+        if word.start - before.end >= self._pause:
+            return "silence"
+        return "reset" if word.end - begun > LONGEST else None
+
+    def _end(self, ending: Ending) -> Iterator[Phrase]:
+        if self._words:
+            others = tuple(_readings(self._readings, self._most))[1:] if self._readings else ()
+            yield Phrase(words=tuple(self._words), others=others, ending=ending)
+        self._words, self._readings = [], []
+
+
+def _placed(words: Sequence[Word], begins: float, ends: float) -> Iterator[Spoken]:
+    """Yield the words of a segment with times of the audio; those without have the segment's."""
+    now = begins
+    for word in words:
+        start = min(max(begins + (word.start or 0), now), ends)
+        now = min(max(begins + word.end, start), ends) if word.end is not None else ends
+        yield Spoken(word.text, start, now, word.confidence)
+        if word.end is None:
+            now = begins
+
+
+def _readings(parts: Sequence[tuple[str, ...]], most: int) -> Iterator[str]:
+    """Yield the readings of a sequence of parts, each given best first, by the sum of the ranks of what they take."""
+    given: set[str] = set()
+    first = (0,) * len(parts)
+    ahead, known = [(0, first)], {first}
+    while ahead and len(given) < most:
+        cost, taken = heapq.heappop(ahead)
+        text = " ".join(part[rank] for part, rank in zip(parts, taken, strict=True))
+        if text not in given:
+            given.add(text)
+            yield text
+        for place, rank in enumerate(taken):
+            further = (*taken[:place], rank + 1, *taken[place + 1 :])
+            if rank + 1 < len(parts[place]) and further not in known:
+                known.add(further)
+                heapq.heappush(ahead, (cost + 1, further))
