@@ -45,7 +45,7 @@ class Keywords:
 
     def _match(self, words: Sequence[Spoken]) -> Match | None:
         confidence = min(word.confidence or 0.0 for word in words)
-        gaps = (after.start - before.end for before, after in pairwise(words))
+        gaps = (round(after.start - before.end, 3) for before, after in pairwise(words))
         if confidence < self._threshold or any(gap > _WIDEST_GAP for gap in gaps):
             return None
         return Match(

@@ -79,7 +79,7 @@ class Phrases:
     def end(self, total: int) -> Iterator[Phrase]:
         """Take the end of the audio, after so many samples in all."""
         if self._words:
-            quiet = total / RATE - self._words[-1].end >= self._pause
+            quiet = round(total / RATE - self._words[-1].end, 3) >= self._pause
             sentence = self._sentences and self._words[-1].text.endswith(_STOPS)
             yield from self._end("full_stop" if sentence else "silence" if quiet else "end_of_data")
 
@@ -89,7 +89,7 @@ class Phrases:
             return None
         if self._sentences and before.text.endswith(_STOPS):
             return "full_stop"
-        if word.start - before.end >= self._pause:
+        if round(word.start - before.end, 3) >= self._pause:
             return "silence"
         return "reset" if word.end - begun > LONGEST else None
 

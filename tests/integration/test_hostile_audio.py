@@ -7,6 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import ClassVar
 
 import av
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from retention.job import Media, Submission
+from retention.offer import Feature, Offer
 from tests.recognizers import recording
 from tests.speech import AUDIO, IN_EVERY_FORMAT, media, stream
 from worker import decoding
@@ -32,12 +34,16 @@ CONTAINERS = ["audio/wav", "audio/flac", "audio/mp3", "audio/ogg", "audio/webm"]
 class Prompt:
     """An engine that hears one word in everything, at once."""
 
-    models: ClassVar[tuple[str, ...]] = ()
+    features: ClassVar[frozenset[Feature]] = frozenset()
 
-    def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+    def __init__(self, model: Path | None) -> None:
+        del model
+        self.offer = Offer(engine="prompt", languages=("en-US",), features=self.features)
+
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """See `worker.recognizers.Recognizer`."""
-        del pcm, alternatives
-        return Utterance(words=(Word(text="done", start=0.0, end=0.1, confidence=1.0),), confidence=1.0)
+        del pcm, language, alternatives
+        return Utterance(words=(Word(text="done"),))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -17,6 +17,7 @@ import pytest
 from pebble.pool.process import TaskResult
 
 from retention.job import Media, Submission
+from retention.offer import Feature, Offer
 from tests.recognizers import AT_WORK, recording
 from tests.speech import stream
 from tests.stack import wait_until
@@ -195,11 +196,15 @@ async def test_idle_children_that_die_are_replaced() -> None:
 class Hoarder:
     """An engine that wants two GiB for anything but silence."""
 
-    models: ClassVar[tuple[str, ...]] = ()
+    features: ClassVar[frozenset[Feature]] = frozenset()
 
-    def recognize(self, pcm: bytes, *, alternatives: int) -> Utterance:
+    def __init__(self, model: Path | None) -> None:
+        del model
+        self.offer = Offer(engine="hoarder", languages=("en-US",), features=self.features)
+
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """See `worker.recognizers.Recognizer`."""
-        del alternatives
+        del language, alternatives
         bytearray(2 << 30 if any(pcm) else 0)
         return Utterance()
 

@@ -14,7 +14,7 @@ import aiohttp
 from api.app import create_app
 from api.listener import listening
 from retention.bootstrap import Retention
-from retention.errors import JobProcessing, NotFound, NotRegistered, RetentionError
+from retention.errors import JobProcessing, NotFound, NothingOffered, NotRegistered, RetentionError
 from retention.job import (
     Callback,
     Event,
@@ -28,6 +28,7 @@ from retention.job import (
     accept,
     new_job_id,
 )
+from retention.offer import Offer
 from retention.settings import Settings
 from retention.tokens import Token
 
@@ -36,6 +37,10 @@ KEY = "volant_alice_secret"
 TOKEN = "head.claims.signature"
 NOW = datetime(2026, 8, 17, 19, 15, 17, 926000, tzinfo=UTC)
 WAV = b"RIFF\xff\xff\xff\xffWAVE" + bytes(range(200))
+
+
+OFFER = Offer(engine="pocketsphinx", languages=("en-US",), features=frozenset({"times", "confidences", "alternatives"}))
+"""What the embedded engine serves."""
 
 
 @dataclass
@@ -179,6 +184,19 @@ class FakeTenants:
 
 
 @dataclass
+class FakeOffers:
+    """Has the offer of the embedded engine, unless another is set."""
+
+    offer: Offer | None = OFFER
+
+    async def current(self) -> Offer:
+        """Return the offer."""
+        if self.offer is None:
+            raise NothingOffered
+        return self.offer
+
+
+@dataclass
 class FakeTokens:
     """Sells one token for the one key; it counts while it is in `good`, and in `expired` for what had begun before."""
 
@@ -223,10 +241,13 @@ class Api:
         self,
         url: str,
         session: aiohttp.ClientSession,
+        *,
         jobs: FakeJobs,
         tokens: FakeTokens,
         callbacks: FakeCallbacks,
+        offers: FakeOffers,
     ) -> None:
+        self.offers = offers
         self.url = url
         self.jobs = jobs
         self.callbacks = callbacks
@@ -278,7 +299,7 @@ class Api:
 @contextlib.asynccontextmanager
 async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> AsyncIterator[Api]:
     """Serve the real application over fakes on a free port."""
-    jobs, tokens, callbacks = FakeJobs(), FakeTokens(FakeTenants()), FakeCallbacks()
+    jobs, tokens, callbacks, offers = FakeJobs(), FakeTokens(FakeTenants()), FakeCallbacks(), FakeOffers()
 
     @dataclass(frozen=True)
     class Fake:
@@ -286,10 +307,11 @@ async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> A
         tenants: FakeTenants
         tokens: FakeTokens
         callbacks: FakeCallbacks
+        offers: FakeOffers
 
-    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks)))
+    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers)))
     async with (
         listening(app, host="127.0.0.1", port=0, grace=grace) as url,
         aiohttp.ClientSession() as session,
     ):
-        yield Api(url, session, jobs, tokens, callbacks)
+        yield Api(url, session, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers)

@@ -8,14 +8,30 @@ from yarl import URL
 
 from api.parameters import Told, Wishes, read
 from api.problems import Problem
+from retention.job import Recognition
+from retention.offer import Offer
 from retention.settings import Settings
 
 MODEL = "en-US_BroadbandModel"
 
 
-def asked(query: str, settings: Settings | None = None) -> Wishes:
+ALL = Offer(
+    engine="able",
+    languages=("en-US", "de-DE"),
+    features=frozenset({"times", "confidences", "alternatives", "punctuation"}),
+)
+"""An engine that can do everything."""
+NOTHING = Offer(engine="unable", languages=("en-US",), features=frozenset())
+
+
+def asked(query: str, settings: Settings | None = None, offer: Offer = ALL) -> Wishes:
     """Read a query as it comes over the wire."""
-    return read(URL(f"/?{query}", encoded=True).query, settings or Settings())
+    return read(URL(f"/?{query}", encoded=True).query, settings or Settings(), offer)
+
+
+def honoured(query: str, offer: Offer = ALL) -> Recognition:
+    """Return what is honoured of a query."""
+    return asked(query, offer=offer).recognition
 
 
 def refusal(query: str) -> tuple[int, str]:
@@ -27,14 +43,12 @@ def refusal(query: str) -> tuple[int, str]:
 
 def test_an_empty_query_means_the_defaults() -> None:
     """The model of the contract, one alternative, no extras, a week."""
-    assert asked("") == Wishes(
-        model=MODEL,
-        timestamps=False,
-        word_confidence=False,
-        max_alternatives=1,
-        results_ttl=timedelta(days=7),
-        told=None,
-        warnings=(),
+    plain = Recognition(model=MODEL, profanity_filter=True)
+    assert asked("") == Wishes(recognition=plain, results_ttl=timedelta(days=7), told=None)
+    assert (plain.max_alternatives, plain.end_of_phrase_silence_time, plain.speech_detector_sensitivity) == (
+        1,
+        0.8,
+        0.5,
     )
 
 
@@ -43,18 +57,18 @@ def test_an_empty_query_means_the_defaults() -> None:
 )
 def test_booleans_are_taken_leniently(text: str, value: bool) -> None:  # noqa: FBT001 - it is the value under test
     """Any case, and digits."""
-    assert asked(f"timestamps={text}").timestamps is value
+    assert honoured(f"timestamps={text}").timestamps is value
 
 
 def test_of_a_repeated_parameter_the_first_counts() -> None:
     """Later ones are as if they were not there."""
-    assert asked("timestamps=true&timestamps=false&timestamps=rubbish").timestamps is True
+    assert honoured("timestamps=true&timestamps=false&timestamps=rubbish").timestamps is True
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 1), ("1", 1), ("5", 5), ("100", 100), ("9" * 300, 100)])
 def test_max_alternatives_is_between_one_and_what_is_looked_for(text: str, value: int) -> None:
     """Zero means one (spec 1.3), and fewer than asked for are legal (spec 4.4)."""
-    assert asked(f"max_alternatives={text}").max_alternatives == value
+    assert honoured(f"max_alternatives={text}").max_alternatives == value
 
 
 @pytest.mark.parametrize(
@@ -136,31 +150,23 @@ def test_a_value_out_of_range_is_400_and_named(query: str) -> None:
 )
 def test_what_equals_the_default_needs_no_word(query: str) -> None:
     """IBM's defaults, written out, are what happens anyway."""
-    assert asked(query).warnings == ()
+    assert honoured(query).warnings == ()
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        "profanity_filter=true",
         "smart_formatting=true",
         "smart_formatting_version=2.0",
-        "processing_metrics=true",
         "processing_metrics_interval=.5",
-        "audio_metrics=1",
-        "end_of_phrase_silence_time=1.2",
-        "split_transcript_at_phrase_end=true",
-        "speech_detector_sensitivity=0.0",
         "speech_event_sensitivity=1",
         "sad_module=2",
         "background_audio_suppression=1.0",
         "low_latency=true",
         "character_insertion_bias=-0.5",
         "speech_begin_event=true",
-        "keywords=colorado,tornado",
-        "keywords_threshold=0.5",
         "word_alternatives_threshold=0",
-        "enrichments=punctuation",
+        "enrichments=anything",
         "hints=date",
         "customization_weight=0.3",
         "base_model_version=en-US_BroadbandModel.v07-06082016.06202016",
@@ -168,7 +174,70 @@ def test_what_equals_the_default_needs_no_word(query: str) -> None:
 )
 def test_what_only_makes_the_result_poorer_is_warned_about(query: str) -> None:
     """The warning has IBM's shape."""
-    assert asked(query).warnings == (f"Unsupported arguments: {query.partition('=')[0]}.",)
+    assert honoured(query).warnings == (f"Unsupported arguments: {query.partition('=')[0]}.",)
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "value"),
+    [
+        ("timestamps=true", "timestamps", True),
+        ("word_confidence=1", "word_confidence", True),
+        ("max_alternatives=3", "max_alternatives", 3),
+        ("keywords=a b,C&keywords=c,&keywords_threshold=0", "keywords", ("a b", "C", "c")),
+        ("keywords=a&keywords_threshold=.5", "keywords_threshold", 0.5),
+        ("profanity_filter=false", "profanity_filter", False),
+        ("profanity_filter=true", "profanity_filter", True),
+        ("end_of_phrase_silence_time=1.2", "end_of_phrase_silence_time", 1.2),
+        ("end_of_phrase_silence_time=0", "end_of_phrase_silence_time", 0.8),
+        ("split_transcript_at_phrase_end=true", "split_transcript_at_phrase_end", True),
+        ("speech_detector_sensitivity=0.0", "speech_detector_sensitivity", 0.0),
+        ("speech_detector_sensitivity=1", "speech_detector_sensitivity", 1.0),
+        ("audio_metrics=true", "audio_metrics", True),
+        ("processing_metrics=true", "processing_metrics", True),
+        ("enrichments=punctuation", "enrichments", "punctuation"),
+    ],
+)
+def test_what_the_engine_can_do_is_honoured(query: str, name: str, value: object) -> None:
+    """The wish is in the submission, under the parameter's name, and there is no warning."""
+    recognition = honoured(query)
+    assert getattr(recognition, name) == value
+    assert recognition.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("timestamps=true", "timestamps"),
+        ("word_confidence=true", "word_confidence"),
+        ("max_alternatives=2", "max_alternatives"),
+        ("keywords=a", "keywords"),
+        ("keywords_threshold=0.5", "keywords_threshold"),
+        ("end_of_phrase_silence_time=1", "end_of_phrase_silence_time"),
+        ("enrichments=punctuation", "enrichments"),
+    ],
+)
+def test_what_the_engine_cannot_do_is_warned_about(query: str, name: str) -> None:
+    """The answer follows from what the engine states, and the submission has the default."""
+    recognition = honoured(query, NOTHING)
+    assert recognition.warnings == (f"Unsupported arguments: {name}.",)
+    assert getattr(recognition, name) == getattr(Recognition(model=MODEL), name)
+
+
+@pytest.mark.parametrize(("given", "missing"), [("keywords", "keywords_threshold"), ("keywords_threshold", "keywords")])
+def test_keywords_and_their_threshold_go_together(given: str, missing: str) -> None:
+    """One alone spots nothing (spec 1.3), and the client is told."""
+    recognition = honoured(f"{given}=0.5")
+    assert recognition.warnings == (f"'{given}' has no effect without '{missing}'.",)
+    assert (recognition.keywords, recognition.keywords_threshold) == ((), None)
+
+
+def test_swear_words_are_filtered_in_english_only() -> None:
+    """By default there, and nowhere else; who asks for it elsewhere is told (spec 7)."""
+    german = honoured("model=de-DE_Telephony")
+    assert (german.profanity_filter, german.warnings) == (False, ())
+    german = honoured("model=de-DE_Telephony&profanity_filter=true")
+    assert (german.profanity_filter, german.warnings) == (False, ("Unsupported arguments: profanity_filter.",))
+    assert honoured("model=de-DE_Telephony&profanity_filter=false").warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -190,11 +259,11 @@ def test_what_would_mislead_is_refused(query: str) -> None:
 
 def test_warnings_are_one_sentence_for_each_kind_in_the_order_of_the_query() -> None:
     """Names are listed as the client wrote them, each once."""
-    query = "b=1&low_latency=true&a=&interim_results=true&audio_metrics=true&b=2&user_token=job25&events=x"
-    assert asked(query).warnings == (
+    query = "b=1&low_latency=true&a=&interim_results=true&sad_module=2&b=2&user_token=job25&events=x"
+    assert honoured(query).warnings == (
         "unexpected query parameter 'user_token', query parameter 'callback_url' was not specified",
         "unexpected query parameter 'events', query parameter 'callback_url' was not specified",
-        "Unsupported arguments: low_latency, audio_metrics.",
+        "Unsupported arguments: low_latency, sad_module.",
         "Unknown arguments: b, a, interim_results.",
     )
 
@@ -202,7 +271,7 @@ def test_warnings_are_one_sentence_for_each_kind_in_the_order_of_the_query() -> 
 @pytest.mark.parametrize("query", ["continuous=true", "parameter_set=x", "max_active=1", "", "%ff%ed%a0%80=1"])
 def test_whatever_a_name_is_it_can_be_written_back(query: str) -> None:
     """Unknown names stay within valid UTF-8, however they came."""
-    for warning in asked(query).warnings:
+    for warning in honoured(query).warnings:
         assert warning.startswith("Unknown arguments: ")
         assert warning.encode()
 
@@ -210,7 +279,7 @@ def test_whatever_a_name_is_it_can_be_written_back(query: str) -> None:
 @pytest.mark.parametrize("model", ["en-US_NarrowbandModel", "en-US_Multimedia", "en-US_Telephony", "en-US"])
 def test_every_name_of_the_locale_is_served(model: str) -> None:
     """Clients of each generation of models find theirs."""
-    assert asked(f"model={model}").model == model
+    assert honoured(f"model={model}").model == model
 
 
 def test_an_unknown_model_is_404() -> None:
@@ -238,7 +307,7 @@ def test_events_are_those_named_wherever_they_are_named() -> None:
     assert wishes.told is not None
     assert wishes.told.events == ("recognitions.failed", "recognitions.completed_with_results")
     assert wishes.told.user_token == "a b"
-    assert wishes.warnings == ()
+    assert wishes.recognition.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -258,7 +327,7 @@ def test_what_cannot_be_told_is_refused(query: str, named: str) -> None:
 def test_results_ttl_is_whole_minutes() -> None:
     """The client's wish is kept to the minute."""
     assert asked("results_ttl=1").results_ttl == timedelta(minutes=1)
-    assert asked("results_ttl=10080").warnings == ()
+    assert honoured("results_ttl=10080").warnings == ()
 
 
 @pytest.mark.parametrize("text", ["10081", "1000000000", "9" * 300])
@@ -266,7 +335,9 @@ def test_a_results_ttl_above_the_longest_is_cut_with_a_warning(text: str) -> Non
     """The result is kept as long as the service keeps any."""
     wishes = asked(f"results_ttl={text}")
     assert wishes.results_ttl == timedelta(days=7)
-    assert wishes.warnings == ("'results_ttl' was cut to 10080 minutes, the longest that results are kept.",)
+    assert wishes.recognition.warnings == (
+        "'results_ttl' was cut to 10080 minutes, the longest that results are kept.",
+    )
 
 
 def test_without_results_ttl_the_setting_counts() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from api.models import DEFAULT_MODEL, SERVED_MODELS
 from tests.recognizers import Scripted
 from worker import cli
 from worker.recognizers import find
@@ -20,19 +19,19 @@ def test_an_engine_is_found_by_its_entry_point_or_its_place() -> None:
         find("nobody")
 
 
-def test_engines_are_listed_with_their_models() -> None:
-    """`volant engines` names each engine and what it serves."""
+def test_engines_are_listed_with_what_they_serve() -> None:
+    """`volant engines` names each engine, its languages and its features."""
     told = CliRunner().invoke(cli.engines)
     assert told.exit_code == 0
-    assert told.output.splitlines() == [
-        "pocketsphinx\ten-US_BroadbandModel en-US_NarrowbandModel en-US_Multimedia en-US_Telephony en-US"
-    ]
+    assert "pocketsphinx\ten-US\talternatives confidences times" in told.output.splitlines()
 
 
-def test_the_api_serves_the_models_of_the_embedded_engine() -> None:
-    """The API has a list of its own, knowing no engine: both name the same models, the default among them."""
-    assert set(Pocketsphinx.models) == SERVED_MODELS
-    assert DEFAULT_MODEL in SERVED_MODELS
+def test_an_engine_that_cannot_be_used_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence is the engine's own, and the list goes on."""
+    monkeypatch.setenv("VOLANT_RECOGNIZER_MODEL", "/nowhere")
+    told = CliRunner().invoke(cli.engines)
+    assert told.exit_code == 0
+    assert "pocketsphinx\tcannot be used: pocketsphinx brings its own model" in told.output
 
 
 def test_marks_are_not_words() -> None:
@@ -45,5 +44,5 @@ def test_the_scripted_engine_is_not_at_work_while_it_warms_up() -> None:
     """Tests kill who is at work: a child that only begins, with silence, must not pass for one."""
     name = Path("/proc/thread-self/comm")
     before = name.read_text()
-    Scripted().recognize(bytes(32000), alternatives=1)
+    Scripted().recognize(bytes(32000), language="en-US", alternatives=1)
     assert name.read_text() == before

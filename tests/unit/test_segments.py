@@ -62,7 +62,7 @@ def test_the_cut_is_where_it_is_quiet() -> None:
 
 
 def test_silence_reports_its_progress() -> None:
-    """While nobody speaks, every ten seconds tell how far it is."""
+    """While nobody speaks, every ten seconds tell how far it is, and the end tells how much it was."""
     heard, reports = found(bytes(35 * RATE * 2), 3200)
     assert heard == []
-    assert [report // RATE for report in reports] == [10, 20, 30]
+    assert [report // RATE for report in reports] == [10, 20, 30, 35]
