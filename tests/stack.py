@@ -7,13 +7,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+import msgspec
 import pytest
 import redis as blocking
 from redis.asyncio import Redis
 
 from deploy.processes import RedisServer, temporary_directory
 from deploy.stack import Stack
-from retention.keyspace import PERSISTENT
+from retention.keyspace import OFFER, PERSISTENT
+from retention.offer import Offer
 
 
 async def wait_until(holds: Callable[[], Awaitable[object]], *, within: float = 20.0) -> None:
@@ -32,6 +34,15 @@ def kept_forever(redis_url: str) -> list[str]:
             for key in client.scan_iter(count=1000)
             if client.ttl(key) == -1 and not any(fnmatchcase(key, pattern) for pattern in PERSISTENT)
         ]
+
+
+def offer_without_a_worker(redis_url: str) -> None:
+    """Have the API take jobs for the embedded engine although no worker has ever started."""
+    offer = Offer(
+        engine="pocketsphinx", languages=("en-US",), features=frozenset({"times", "confidences", "alternatives"})
+    )
+    with blocking.Redis.from_url(redis_url) as client:
+        client.set(OFFER, msgspec.json.encode(offer))
 
 
 def assert_all_expire(redis_url: str) -> None:
@@ -101,6 +112,8 @@ def fresh_stack() -> Iterator[StartStack]:
 def _leaving_nothing_forever(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
     """Give a stack, and look before it stops, unless the test has left it without a Redis that answers."""
     with temporary_directory() as directory, Stack(directory, settings=settings, workers=workers) as running:
+        if not workers:
+            offer_without_a_worker(running.redis_url)
         yield running
         with suppress(blocking.ConnectionError, blocking.TimeoutError):
             assert_all_expire(running.redis_url)

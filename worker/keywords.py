@@ -44,7 +44,7 @@ class Keywords:
         return found
 
     def _match(self, words: Sequence[Spoken]) -> Match | None:
-        confidence = min(word.confidence or 0.0 for word in words)
+        confidence = round(min(1.0, *(word.confidence or 0.0 for word in words)), 2)
         gaps = (round(after.start - before.end, 3) for before, after in pairwise(words))
         if confidence < self._threshold or any(gap > _WIDEST_GAP for gap in gaps):
             return None
@@ -52,7 +52,7 @@ class Keywords:
             normalized_text=" ".join(word.text for word in words),
             start_time=round(words[0].start, 2),
             end_time=round(words[-1].end, 2),
-            confidence=round(min(1.0, confidence), 2),
+            confidence=confidence,
         )
 
 

@@ -158,7 +158,7 @@ def _upper_half() -> Graph:
     graph = Graph()
     steps = [
         graph.add_abuffer(sample_rate=RATE, format="s16", layout="mono", time_base=Fraction(1, RATE)),
-        *(graph.add("highpass", "f=4500:poles=2") for _ in range(3)),
+        *(graph.add("highpass", "f=5000:poles=2") for _ in range(6)),
         graph.add("abuffersink"),
     ]
     graph.link_nodes(*steps).configure()

@@ -25,7 +25,7 @@ from tests.acceptance.client import Client
 from tests.acceptance.remains import family, left_over, nothing_left_over
 from tests.recognizers import QUICK, recording
 from tests.speech import AUDIO
-from tests.stack import StartStack, wait_until
+from tests.stack import StartStack, offer_without_a_worker, wait_until
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -76,6 +76,7 @@ class Resident:
 def front() -> Iterator[Stack]:
     """Give an API without a worker, that has served before: what it holds now is what it holds when idle."""
     with temporary_directory() as directory, Stack(directory, workers=0) as stack:
+        offer_without_a_worker(stack.redis_url)
         for headers in (CHUNKED, {"Content-Length": str(2 * MIB)}):
             discard(stack, upload(stack, [PIECE, PIECE], headers))
         discard(stack, upload(stack, [gzipped(2 * MIB)], {"Content-Encoding": "gzip", **CHUNKED}))

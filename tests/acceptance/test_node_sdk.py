@@ -135,6 +135,14 @@ async def test_credentials_from_the_environment(stack: Stack, node: None, apikey
         assert Sdk(drive, auth="environment").result_of("checkJobs") == {"recognitions": []}
 
 
+def test_models(stack: Stack, sdk: Sdk) -> None:
+    """Listed and shown, each by its name."""
+    [first, *_] = sdk.result_of("listModels")["models"]
+    assert first["url"] == f"{stack.url}/v1/models/{first['name']}"
+    assert sdk.result_of("getModel", modelId=first["name"]) == first
+    assert sdk.refusal_of("getModel", modelId="xx/yy") == (404, "Model xx/yy not found")
+
+
 async def test_warnings(sdk: Sdk) -> None:
     """What has no effect is said twice, and the job goes on."""
     created = sdk.result_of(

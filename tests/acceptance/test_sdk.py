@@ -18,7 +18,13 @@ with warnings.catch_warnings():
     from ibm_cloud_sdk_core import ApiException
     from ibm_cloud_sdk_core.authenticators import BasicAuthenticator
     from ibm_watson import SpeechToTextV1
-    from ibm_watson.speech_to_text_v1 import RecognitionJob, RecognitionJobs, SpeechRecognitionResults
+    from ibm_watson.speech_to_text_v1 import (
+        RecognitionJob,
+        RecognitionJobs,
+        SpeechModel,
+        SpeechModels,
+        SpeechRecognitionResults,
+    )
 
 WAV = (AUDIO / "goforward.wav").read_bytes()
 
@@ -129,17 +135,73 @@ async def test_warnings_are_told_at_once_and_with_the_results(service: SpeechToT
         content_type="audio/wav",
         smart_formatting=True,
         keywords=["a", "b c"],
+        word_alternatives_threshold=0.5,
         user_token="mine",
         results_ttl=99999,
     ).get_result()
     assert created["warnings"] == [
         "'results_ttl' was cut to 10080 minutes, the longest that results are kept.",
         "unexpected query parameter 'user_token', query parameter 'callback_url' was not specified",
-        "Unsupported arguments: keywords, smart_formatting.",
+        "'keywords' has no effect without 'keywords_threshold'.",
+        "Unsupported arguments: word_alternatives_threshold, smart_formatting.",
     ]
     done = await result_of(service, created["id"])
     assert done["results"][0]["warnings"] == created["warnings"]
     service.delete_job(created["id"])
+
+
+async def test_recognition_parameters(service: SpeechToTextV1) -> None:
+    """What the embedded engine can do is done, and read by IBM's classes."""
+    created = service.create_job(
+        WAV,
+        content_type="audio/wav",
+        model="en-US_Telephony",
+        keywords=["Forward ten", "back"],
+        keywords_threshold=0.0,
+        max_alternatives=3,
+        timestamps=True,
+        word_confidence=True,
+        profanity_filter=True,
+        audio_metrics=True,
+        processing_metrics=True,
+        end_of_phrase_silence_time=2.0,
+        split_transcript_at_phrase_end=True,
+        speech_detector_sensitivity=0.6,
+        background_audio_suppression=0.0,
+        low_latency=False,
+    ).get_result()
+    assert "warnings" not in created
+    [shown] = (await result_of(service, created["id"]))["results"]
+    results = SpeechRecognitionResults.from_dict(shown)
+    [result] = results.results
+    assert result.end_of_utterance == "end_of_data"
+    [match] = result.keywords_result["Forward ten"]
+    assert match["normalized_text"] == "forward ten"
+    assert len(result.alternatives) == 3
+    assert results.audio_metrics.accumulated.end_time == pytest.approx(2.79, abs=0.01)
+    assert results.processing_metrics.processed_audio.received == pytest.approx(2.79, abs=0.01)
+    assert 0 < results.processing_metrics.wall_clock_since_first_byte_received < 120
+    assert results.to_dict() == shown
+    service.delete_job(created["id"])
+
+
+def test_models(stack: Stack, service: SpeechToTextV1) -> None:
+    """All names of the language that the engine serves, as IBM's classes want them; none else."""
+    models = SpeechModels.from_dict(service.list_models().get_result()).models
+    assert {model.name: model.rate for model in models} == {
+        "en-US_BroadbandModel": 16000,
+        "en-US_NarrowbandModel": 8000,
+        "en-US_Multimedia": 16000,
+        "en-US_Telephony": 8000,
+        "en-US": 16000,
+    }
+    for model in models:
+        assert model.language == "en-US"
+        assert model.url == f"{stack.url}/v1/models/{model.name}"
+        assert SpeechModel.from_dict(service.get_model(model.name).get_result()) == model
+        assert not model.supported_features.speaker_labels
+    error = refusal(lambda: service.get_model("de-DE_Telephony"))
+    assert (error.status_code, error.message) == (404, "Model de-DE_Telephony not found")
 
 
 def test_errors_have_their_status_and_their_text(stack: Stack, service: SpeechToTextV1) -> None:

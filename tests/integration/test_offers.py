@@ -1,0 +1,37 @@
+"""What the workers' engine serves, kept in a real Redis for the front."""
+
+import pytest
+from redis.asyncio import Redis
+
+from retention.errors import NothingOffered, Unavailable
+from retention.offer import Offer, language_of, models
+from retention.offers import Offers
+
+GERMAN = Offer(engine="x", languages=("de-DE", "de-AT"), features=frozenset({"times"}))
+
+
+async def test_the_offer_is_that_of_the_worker_that_started_last(redis: Redis) -> None:
+    """Before the first there is none; it stays for good, since jobs may wait for workers."""
+    offers = Offers(redis)
+    with pytest.raises(NothingOffered):
+        await offers.current()
+    await offers.publish(GERMAN)
+    english = Offer(engine="y", languages=("en-US",), features=frozenset())
+    await offers.publish(english)
+    assert await offers.current() == english
+
+
+async def test_without_redis_nobody_knows() -> None:
+    """The store's trouble is the store's, and no reason to say that nothing is offered."""
+    async with Redis.from_url("unix:///nowhere") as gone:
+        with pytest.raises(Unavailable):
+            await Offers(gone).current()
+
+
+def test_every_language_has_the_names_that_clients_know() -> None:
+    """Three generations of models, each with its rate (spec 1.8)."""
+    offered = list(models(GERMAN))
+    assert len(offered) == 10
+    assert {language_of(model.name) for model in offered} == {"de-DE", "de-AT"}
+    assert all(model.language == language_of(model.name) for model in offered)
+    assert {model.name: model.rate for model in offered}["de-AT_Telephony"] == 8000
