@@ -42,6 +42,7 @@ bench: .venv/.run .venv/.test ## Measure recognition and sealing against their b
 	.venv/bin/python -m tests.bench.recognition
 	.venv/bin/python -m tests.bench.sealing
 	.venv/bin/python -m tests.bench.erasure
+	.venv/bin/python -m tests.bench.accuracy
 
 load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS, as in var/run.env) with users; report in var/load.html
 	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \

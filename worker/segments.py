@@ -17,6 +17,12 @@ _CUT_WITHIN = 2 * RATE
 
 _REPORT_EVERY = 10 * RATE
 
+_AROUND = RATE // 5
+"""Samples before and after what the detector calls speech that belong to a segment: they save first and last sounds."""
+
+_KEPT = RATE
+"""Samples of what is no speech that are kept: more than the detector hesitates, and what is around besides."""
+
 
 class Segment(Struct, frozen=True):
     """Speech: its first sample in the audio, and the samples (native signed 16 bit)."""
@@ -43,22 +49,25 @@ def segments(runs: Iterable[bytes], *, sensitivity: float = 0.5) -> Iterator[Seg
         waiting += run
         usable = len(waiting) // size * size
         for at in range(0, usable, size):
-            frame = detector.process(bytes(waiting[at : at + size]))
-            if frame is not None:
-                yield from speech.add(frame, begins=detector.speech_start)
+            frame = bytes(waiting[at : at + size])
+            speech.hear(frame)
+            spoken = detector.process(frame)
+            if spoken is not None:
+                yield from speech.goes_on(spoken, begins=detector.speech_start)
                 if not detector.in_speech:
-                    yield from speech.end()
+                    yield from speech.ends()
         del waiting[:usable]
         heard += usable // 2
         if heard - reported >= _REPORT_EVERY:
             reported = heard
             yield heard
+    speech.hear(bytes(waiting))
     if detector.in_speech:
         # The detector takes no empty end; a last, incomplete frame is filled with silence.
         tail = detector.end_stream(bytes(waiting) or bytes(2))
         if tail is not None:
-            yield from speech.add(tail, begins=detector.speech_start)
-        yield from speech.end()
+            yield from speech.goes_on(tail, begins=detector.speech_start)
+        yield from speech.ends()
     yield heard + len(waiting) // 2
 
 
@@ -75,8 +84,9 @@ def _all_of(runs: Iterable[bytes]) -> Iterator[Segment | int]:
     speech, heard = _Speech(), 0
     for run in runs:
         heard += len(run) // 2
-        yield from speech.add(run, begins=0)
-    yield from speech.end()
+        speech.hear(run)
+        yield from speech.goes_on(run, begins=0)
+    yield from speech.ends()
     yield heard
 
 
@@ -91,29 +101,54 @@ def _none_of(runs: Iterable[bytes]) -> Iterator[int]:
 
 
 class _Speech:
-    """The speech being heard. `_next` is where the next segment begins at the earliest."""
+    """The speech being heard, and a little of what is around it: the detector begins late and ends early.
+
+    All positions are samples of the audio. `_heard` is what was heard since `_from`; `_start` is where the segment
+    begins, `_until` how far it is known to be speech.
+    """
 
     def __init__(self) -> None:
-        self._pcm = bytearray()
+        self._heard = bytearray()
+        self._from = 0
         self._start = 0
-        self._next = 0
+        self._until: int | None = None
 
-    def add(self, pcm: bytes, *, begins: float) -> Iterator[Segment]:
-        if not self._pcm:
-            self._start = max(self._next, round(begins * RATE))
-        self._pcm += pcm
-        while len(self._pcm) > LONGEST * 2:
-            yield self._take(_quietest(bytes(self._pcm[: LONGEST * 2])))
+    def hear(self, pcm: bytes) -> None:
+        """Take samples, speech or not."""
+        self._heard += pcm
+        if self._until is None:
+            self._forget(self._from + len(self._heard) // 2 - _KEPT)
 
-    def end(self) -> Iterator[Segment]:
-        if self._pcm:
-            yield self._take(len(self._pcm) // 2)
+    def goes_on(self, pcm: bytes, *, begins: float) -> Iterator[Segment]:
+        """Take samples that were heard before, of which the detector now says that they are speech."""
+        if self._until is None:
+            self._until = round(begins * RATE)
+            self._start = max(self._from, self._until - _AROUND)
+        self._until += len(pcm) // 2
+        while self._until + _AROUND - self._start > LONGEST:
+            yield self._take(self._start + _quietest(self._between(self._start, self._start + LONGEST)))
 
-    def _take(self, samples: int) -> Segment:
-        segment = Segment(start=self._start, pcm=bytes(self._pcm[: samples * 2]))
-        del self._pcm[: samples * 2]
-        self._next = self._start = self._start + samples
+    def ends(self) -> Iterator[Segment]:
+        """Give what is left of the segment."""
+        if self._until is not None:
+            until = min(self._until + _AROUND, self._from + len(self._heard) // 2)
+            if until > self._start:
+                yield self._take(until)
+            self._until = None
+
+    def _take(self, until: int) -> Segment:
+        segment = Segment(start=self._start, pcm=self._between(self._start, until))
+        self._forget(until)
+        self._start = until
         return segment
+
+    def _between(self, start: int, until: int) -> bytes:
+        return bytes(self._heard[(start - self._from) * 2 : (until - self._from) * 2])
+
+    def _forget(self, before: int) -> None:
+        if before > self._from:
+            del self._heard[: (before - self._from) * 2]
+            self._from = before
 
 
 def _quietest(pcm: bytes) -> int:
