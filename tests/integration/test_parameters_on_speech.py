@@ -6,18 +6,22 @@ import struct
 import wave
 from array import array
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 import pytest_asyncio
 
 from retention.job import Media, Submission
+from retention.offer import Feature, Offer
 from tests.speech import AUDIO, SENTENCE, media, stream
 from worker import profanity
 from worker.errors import NotServed
 from worker.media import RATE
+from worker.recognizers import Utterance, Word
 from worker.transcriber import Transcriber
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -255,3 +259,55 @@ async def test_an_utterance_of_many_segments_loses_nothing_at_their_seams(transc
     assert best["transcript"] == f"{SENTENCE} {SENTENCE} "
     times = [time for _, *both in best["timestamps"] for time in both]
     assert times == sorted(times)
+
+
+class Writer:
+    """An engine that writes capitals and punctuation, the same in whatever it hears."""
+
+    features: ClassVar[frozenset[Feature]] = frozenset({"times", "confidences", "punctuation"})
+
+    def __init__(self, model: Path | None) -> None:
+        del model
+        self.offer = Offer(engine="writer", languages=("en-US",), features=self.features)
+
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
+        """See `worker.recognizers.Recognizer`."""
+        del pcm, language, alternatives
+        words = ("Hello,", "Miss", "Fay.", "Who's", "there?")
+        return Utterance(words=tuple(Word(word, at / 10, (at + 1) / 10, 0.5) for at, word in enumerate(words)))
+
+
+@asynccontextmanager
+async def writing(*, plain_text: bool) -> AsyncIterator[Transcriber]:
+    transcriber = Transcriber(
+        recognizer=f"{__name__}:Writer",
+        children=1,
+        child_memory=1 << 30,
+        stall=timedelta(seconds=60),
+        max_audio=timedelta(minutes=5),
+        plain_text=plain_text,
+    )
+    await transcriber.start()
+    yield transcriber
+    await transcriber.close()
+
+
+async def test_an_engine_that_punctuates_is_left_to_it() -> None:
+    """Sentences end utterances when that is asked for, and the whole text comes once more (spec 4.7)."""
+    async with writing(plain_text=False) as transcriber:
+        assert "punctuation" in transcriber.offer.features
+        results = await heard(
+            transcriber, samples(CARD), split_transcript_at_phrase_end=True, enrichments="punctuation", timestamps=True
+        )
+    shown = [(result["alternatives"][0]["transcript"], result["end_of_utterance"]) for result in results["results"]]
+    assert shown == [("Hello, Miss Fay. ", "full_stop"), ("Who's there? ", "full_stop")]
+    assert results["enriched_results"]["transcript"]["text"] == "Hello, Miss Fay. Who's there?"
+    assert results["enriched_results"]["status"] == "success"
+
+
+async def test_plain_text_has_no_capitals_and_no_marks() -> None:
+    """The operator's wish, for clients of the former models: and then the offer says that nothing punctuates."""
+    async with writing(plain_text=True) as transcriber:
+        assert "punctuation" not in transcriber.offer.features
+        [result] = (await heard(transcriber, samples(CARD)))["results"]
+    assert result["alternatives"][0]["transcript"] == "hello miss fay who's there "
