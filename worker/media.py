@@ -144,11 +144,12 @@ def _mixer(frame: Any, time_base: Any) -> Graph | None:
     if (frame.sample_rate, channels) == (RATE, 1) and frame.format.name in ("s16", "s16p"):
         return None
     graph = Graph()
+    mean = "mono|c0=" + "+".join(f"{1 / channels:.6f}*c{channel}" for channel in range(channels))
     steps = [
         graph.add_abuffer(
             sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=time_base
         ),
-        graph.add("pan", "mono|c0=" + "+".join(f"{1 / channels:.6f}*c{channel}" for channel in range(channels))),
+        *([graph.add("pan", mean)] if channels > 1 else []),
         graph.add("aformat", f"sample_fmts=s16:channel_layouts=mono:sample_rates={RATE}"),
         graph.add("abuffersink"),
     ]

@@ -96,6 +96,16 @@ def test_g729_and_its_annex_d_are_told_apart() -> None:
         assert len(decoded(nothing + eights, Media(type="audio/g729"))) == (silent + len(eights)) / 8 * RATE / 100
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_channels_that_differ_do_not_mislead_about_the_byte_order(order: Order) -> None:
+    """A channel of nothing but an offset, which is smaller in the wrong order, beside one of speech."""
+    both = array("h", bytes(4 * RATE))
+    both[::2] = speech("flite_rms_0.wav")[:RATE]
+    both[1::2] = array("h", [0x6020]) * RATE
+    content = struct.pack((">" if order == "big-endian" else "<") + f"{len(both)}h", *both)
+    assert decoded(content, l16(RATE, 2)) == decoded(content, l16(RATE, 2, order))
+
+
 def test_the_declared_byte_order_is_believed() -> None:
     """Also for audio that would look smoother the other way round."""
     content = (AUDIO / "flite_rms_0.l16be").read_bytes()
