@@ -10,13 +10,16 @@ LOAD_USERS ?= 20
 LOAD_SECONDS ?= 120
 LOAD_MAX_ERRORS ?= 0.0
 LOAD_MAX_P95 ?= 1000
+# How many mutated recordings are tried, and the seed they are made from: a random one, if none is given.
+COUNT ?= 2000
+SEED ?=
 
 export PYTHON PORT REDIS_URL WORKERS
 
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench load load-smoke clean
+.PHONY: help install run demo test check bench fuzz load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,11 +41,15 @@ check: .venv/.run .venv/.test .venv/.check .venv/.load ## Check format, lint, ty
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-bench: .venv/.run .venv/.test ## Measure recognition and sealing against their bare parts, and what erasing costs others
+bench: .venv/.run .venv/.test ## Measure recognition, decoding and sealing against their bare parts, and what erasing costs others
 	.venv/bin/python -m tests.bench.recognition
+	.venv/bin/python -m tests.bench.decoding
 	.venv/bin/python -m tests.bench.sealing
 	.venv/bin/python -m tests.bench.erasure
 	.venv/bin/python -m tests.bench.accuracy
+
+fuzz: .venv/.run .venv/.test ## Try mutated recordings of every format on the sandboxed decoder: COUNT= (2000), SEED= (a random one)
+	@exec .venv/bin/python -m tests.fuzz --count $(COUNT) $(if $(SEED),--seed $(SEED))
 
 load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS, as in var/run.env) with users; report in var/load.html
 	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \

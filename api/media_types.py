@@ -3,7 +3,7 @@
 The rules, where the contract leaves a choice: the bytes win over the declaration as soon as they
 begin like a container that we take. A declared container whose bytes begin like none is refused at
 once with 400, in IBM's words, rather than accepted as a job that is bound to fail. A declared raw
-type is believed, since raw samples may begin like anything.
+type is believed, since raw samples may begin like anything. `audio/basic` is mu-law of a fixed rate.
 """
 
 import re
@@ -28,11 +28,9 @@ _CONTAINERS: Mapping[str, str] = {
     "audio/x-wav": "audio/wav",
     "audio/webm": "audio/webm",
 }
+_RAW = frozenset({"audio/alaw", "audio/basic", "audio/g729", "audio/l16", "audio/mulaw"})
 _UNTOLD = frozenset({"", "application/octet-stream", "application/json", "application/x-www-form-urlencoded"})
 """What clients send that say nothing about the audio: the last two are defaults of Node's SDK and of curl."""
-
-_NOT_HONOURED = frozenset({"audio/alaw", "audio/basic", "audio/g729", "audio/mulaw"})
-_RATED = frozenset({"audio/alaw", "audio/l16", "audio/mulaw"})
 
 _CHANNELS = range(1, 17)
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
@@ -48,19 +46,9 @@ def declared(header: str) -> Media | None:
         return None
     if name in _CONTAINERS:
         return Media(type=_CONTAINERS[name])
-    parameters = _parameters(header)
-    if name in _RATED and "rate" not in parameters:
-        raise Problem(400, f"{name} needs the parameter 'rate', as in '{name}; rate=16000'")
-    if name in _NOT_HONOURED:
-        raise Problem(415, f"unsupported media type '{name}': this service does not take it yet")
-    if name != "audio/l16":
+    if name not in _RAW:
         raise Problem(415, f"unsupported media type '{printable(name)}'")
-    return Media(
-        type=name,
-        rate=_whole(parameters["rate"], "rate", SAMPLING_RATES),
-        channels=_whole(parameters.get("channels", "1"), "channels", _CHANNELS),
-        endianness=_endianness(parameters.get("endianness")),
-    )
+    return _raw(name, _parameters(header))
 
 
 def settle(media: Media | None, head: bytes) -> Media:
@@ -69,7 +57,7 @@ def settle(media: Media | None, head: bytes) -> Media:
     Raises Problem: 415 when nothing was declared and nothing is recognised, 400 when the bytes are no
     container although one was declared that has a signature.
     """
-    if media is not None and media.type == "audio/l16":
+    if media is not None and media.type in _RAW:
         return media
     if found := _signature(head[:SIGNATURE_LENGTH]):
         return Media(type=found)
@@ -80,6 +68,25 @@ def settle(media: Media | None, head: bytes) -> Media:
     ):
         return media  # a capture of a stream begins anywhere, and its first frame comes when it comes
     raise Problem(400, f"unable to transcode data stream {media.type} -> audio/x-float-array")
+
+
+def _raw(name: str, parameters: Mapping[str, str]) -> Media:
+    """Return the form of audio without a header. Only `audio/l16` has channels and a byte order (spec 5.1)."""
+    if name == "audio/g729":
+        return Media(type=name)
+    if name == "audio/basic":
+        return Media(type="audio/mulaw", rate=8000)  # by definition (RFC 2046 §4.3)
+    if "rate" not in parameters:
+        raise Problem(400, f"{name} needs the parameter 'rate', as in '{name}; rate=16000'")
+    rate = _whole(parameters["rate"], f"'rate' of {name}", SAMPLING_RATES)
+    if name != "audio/l16":
+        return Media(type=name, rate=rate)
+    return Media(
+        type=name,
+        rate=rate,
+        channels=_whole(parameters.get("channels", "1"), f"'channels' of {name}", _CHANNELS),
+        endianness=_endianness(parameters.get("endianness")),
+    )
 
 
 def _signature(head: bytes) -> str | None:
@@ -113,10 +120,10 @@ def _parameters(header: str) -> dict[str, str]:
     return found
 
 
-def _whole(text: str, name: str, allowed: range) -> int:
+def _whole(text: str, what: str, allowed: range) -> int:
     if re.fullmatch(r"[0-9]{1,9}", text) and int(text) in allowed:
         return int(text)
-    raise Problem(400, f"'{name}' of audio/l16 must be a whole number from {allowed[0]} to {allowed[-1]}")
+    raise Problem(400, f"{what} must be a whole number from {allowed[0]} to {allowed[-1]}")
 
 
 def _endianness(text: str | None) -> Literal["big-endian", "little-endian"] | None:

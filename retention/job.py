@@ -44,7 +44,11 @@ SAMPLING_RATES = range(1_000, 384_001)
 
 
 class Media(Struct, frozen=True, kw_only=True):
-    """The declared or detected form of the audio (spec 5.1). `type` is one of our canonical media types."""
+    """The declared or detected form of the audio (spec 5.1). `type` is one of our canonical media types.
+
+    The rest is known of raw audio only: `rate` of alaw, l16 and mulaw, `channels` and `endianness` of l16,
+    where None asks for detection.
+    """
 
     type: str
     rate: int | None = None

@@ -15,6 +15,7 @@ _TYPES = {
     ".mp3": Media(type="audio/mp3"),
     ".ogg": Media(type="audio/ogg"),
     ".webm": Media(type="audio/webm"),
+    ".g729": Media(type="audio/g729"),
     ".l16be": Media(type="audio/l16", rate=16000, endianness="big-endian"),
 }
 
@@ -30,7 +31,7 @@ IN_EVERY_FORMAT = [
     "flite_rms_0.webm",
     "flite_rms_0.l16be",
 ]
-"""`SENTENCE`, in every format that is taken."""
+"""`SENTENCE`, in formats that keep its words. Others are made by `tests.formats`."""
 
 
 def media(name: str) -> Media:

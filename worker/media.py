@@ -2,59 +2,41 @@
 
 The demuxer is forced by the media type, never guessed: a guess would let a playlist or a session
 description that calls itself a recording reach files and networks. Damaged audio is decoded as far
-as it goes; only audio of which nothing can be decoded is refused.
+as it goes; only audio of which nothing can be decoded is refused. There may be up to 16 channels in
+any form, WAV included, for which the contract promises nine (spec 5.1).
 """
 
 import contextlib
-from array import array
 from collections.abc import Iterator
-from itertools import pairwise
-from sys import byteorder
-from typing import Any, Protocol
+from typing import Any
 
 import av
 from av.filter import Graph
 
 from retention.job import SAMPLING_RATES, Media
 from worker.errors import TooLong, Undecodable
+from worker.raw import Source, g729_bit_rate, is_little_endian
 
 RATE = 16000
 """Samples per second of what comes out, one channel, signed 16 bit, native byte order."""
 
 _CHANNELS = range(1, 17)
 
-_DEMUXERS = {
-    "audio/wav": "wav",
-    "audio/flac": "flac",
-    "audio/mp3": "mp3",
-    "audio/ogg": "ogg",
-    "audio/webm": "webm",
-}
-
-_WAV = [
+_MPEG = ["mp3", "mp3float", "mp2", "mp2float"]
+_OPUS_OR_VORBIS = ["opus", "vorbis"]
+_IN_WAV = [
     *("pcm_alaw", "pcm_f32le", "pcm_f64le", "pcm_mulaw", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_s64le", "pcm_u8"),
-    *("adpcm_ima_wav", "adpcm_ms", "gsm_ms"),
+    *("adpcm_ima_wav", "adpcm_ms", "g722", "g726", "g729", "gsm_ms", *_MPEG),
 ]
 
-_DECODERS = {
-    "audio/wav": _WAV,
-    "audio/flac": ["flac"],
-    "audio/mp3": ["mp3", "mp3float", "mp2", "mp2float"],
-    "audio/ogg": ["opus", "vorbis"],
-    "audio/webm": ["opus", "vorbis"],
-    "audio/l16": ["pcm_s16be", "pcm_s16le"],
+_CONTAINED = {
+    "audio/wav": ("wav", _IN_WAV),
+    "audio/flac": ("flac", ["flac"]),
+    "audio/mp3": ("mp3", _MPEG),
+    "audio/ogg": ("ogg", _OPUS_OR_VORBIS),
+    "audio/webm": ("webm", _OPUS_OR_VORBIS),
 }
-
-_LOOKED_AT = 256 << 10
-"""Bytes of raw samples from which their byte order is told."""
-
-
-class Source(Protocol):
-    """Where the bytes come from: forward only, `b""` at the end."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return at most `size` bytes, waiting for at least one."""
-        ...
+"""The demuxer of each type of container, and the decoders that may follow it."""
 
 
 class Decoding:
@@ -90,46 +72,29 @@ class Decoding:
             raise Undecodable
 
     def _runs(self) -> Iterator[bytes]:
-        with self._open() as container:
+        source, demuxer, decoders, options = _reading(self._source, self._media)
+        with _open(source, demuxer, decoders, options) as container:
             stream = container.streams.audio[0]
             decoder = stream.codec_context
-            if decoder.name not in _DECODERS[self._media.type]:
+            if decoder.name not in decoders:
                 raise Undecodable
             decoder.thread_count = 1
             mixer, shape = None, None
             for frame in self._frames(container, stream):
-                if frame.sample_rate not in SAMPLING_RATES or frame.layout.nb_channels not in _CHANNELS:
-                    raise Undecodable
                 # A chained stream may change its form between two frames.
-                if mixer is None or shape != (frame.sample_rate, frame.layout.name, frame.format.name):
+                form = (frame.sample_rate, frame.layout.name, frame.format.name)
+                if form != shape:
                     if mixer is not None:
                         yield from _mixed(mixer, None)
-                    shape = (frame.sample_rate, frame.layout.name, frame.format.name)
-                    mixer = _mixer(frame, stream.time_base)
+                    shape, mixer = form, _mixer(frame, stream.time_base)
+                if mixer is None:
+                    yield _samples(frame)
+                    continue
                 # The clock of the result is the count of samples; gaps that the container claims are not audio.
                 frame.pts = None
                 yield from _mixed(mixer, frame)
             if mixer is not None:
                 yield from _mixed(mixer, None)
-
-    def _open(self) -> Any:
-        media = self._media
-        options = {"protocol_whitelist": "none", "codec_whitelist": ",".join(_DECODERS[media.type])}
-        source = self._source
-        if media.type == "audio/l16":
-            head = b""
-            while len(head) < _LOOKED_AT and (more := source.read(_LOOKED_AT - len(head))):
-                head += more
-            little = _is_little_endian(head) if media.endianness is None else media.endianness == "little-endian"
-            demuxer = "s16le" if little else "s16be"
-            if media.rate not in SAMPLING_RATES or media.channels not in _CHANNELS:
-                raise Undecodable
-            source = _Rejoined(head, source)
-            options |= {"sample_rate": str(media.rate), "ch_layout": f"{media.channels}C"}
-        else:
-            demuxer = _DEMUXERS[media.type]
-        options["format_whitelist"] = "matroska,webm" if demuxer == "webm" else demuxer
-        return av.open(source, mode="r", format=demuxer, options=options, metadata_errors="ignore")
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
         for packet in container.demux(stream):
@@ -139,29 +104,52 @@ class Decoding:
                 self.damaged = True
 
 
-class _Rejoined:
-    """A source whose head has been looked at."""
+def _reading(source: Source, media: Media) -> tuple[Source, str, list[str], dict[str, str]]:
+    """Return what to read, and the demuxer, decoders and options to read it with."""
+    if media.type in _CONTAINED:
+        return source, *_CONTAINED[media.type], {}
+    if media.type == "audio/g729":
+        bit_rate, source = g729_bit_rate(source)
+        return source, "g729", ["g729"], {"bit_rate": str(bit_rate)}
+    if media.rate not in SAMPLING_RATES or media.channels not in _CHANNELS:
+        raise Undecodable
+    options = {"sample_rate": str(media.rate), "ch_layout": f"{media.channels}C"}
+    if media.type in ("audio/alaw", "audio/mulaw"):
+        law = media.type.removeprefix("audio/")
+        return source, law, [f"pcm_{law}"], options
+    little = media.endianness == "little-endian"
+    if media.endianness is None:
+        little, source = is_little_endian(source, media.channels)
+    demuxer = "s16le" if little else "s16be"
+    return source, demuxer, [f"pcm_{demuxer}"], options
 
-    def __init__(self, head: bytes, rest: Source) -> None:
-        self._head = head
-        self._rest = rest
 
-    def read(self, size: int) -> bytes:
-        if not self._head:
-            return self._rest.read(size)
-        head, self._head = self._head[:size], self._head[size:]
-        return head
+def _open(source: Source, demuxer: str, decoders: list[str], options: dict[str, str]) -> Any:
+    options = options | {
+        "protocol_whitelist": "none",
+        "format_whitelist": "matroska,webm" if demuxer == "webm" else demuxer,
+        "codec_whitelist": ",".join(decoders),
+    }
+    return av.open(source, mode="r", format=demuxer, options=options, metadata_errors="ignore")
 
 
-def _mixer(frame: Any, time_base: Any) -> Graph:
-    """Return what averages all channels, whatever their number and places, and resamples."""
+def _mixer(frame: Any, time_base: Any) -> Graph | None:
+    """Return what averages all channels, whatever their number and places, and resamples; None if there is no need.
+
+    Raises Undecodable for frames outside the bounds.
+    """
     channels = frame.layout.nb_channels
+    if frame.sample_rate not in SAMPLING_RATES or channels not in _CHANNELS:
+        raise Undecodable
+    if (frame.sample_rate, channels) == (RATE, 1) and frame.format.name in ("s16", "s16p"):
+        return None
     graph = Graph()
+    mean = "mono|c0=" + "+".join(f"{1 / channels:.6f}*c{channel}" for channel in range(channels))
     steps = [
         graph.add_abuffer(
             sample_rate=frame.sample_rate, format=frame.format.name, layout=frame.layout.name, time_base=time_base
         ),
-        graph.add("pan", "mono|c0=" + "+".join(f"{1 / channels:.6f}*c{channel}" for channel in range(channels))),
+        *([graph.add("pan", mean)] if channels > 1 else []),
         graph.add("aformat", f"sample_fmts=s16:channel_layouts=mono:sample_rates={RATE}"),
         graph.add("abuffersink"),
     ]
@@ -174,18 +162,8 @@ def _mixed(mixer: Graph, frame: Any) -> Iterator[bytes]:
     mixer.push(frame)
     with contextlib.suppress(BlockingIOError, EOFError):
         while True:
-            mixed: Any = mixer.pull()
-            yield bytes(mixed.planes[0])[: mixed.samples * 2]  # the plane is padded
+            yield _samples(mixer.pull())
 
 
-def _is_little_endian(head: bytes) -> bool:
-    """Tell the byte order: speech is smooth, and read in the wrong order it is noise."""
-    native = array("h", head[: len(head) // 2 * 2])
-    swapped = native[:]
-    swapped.byteswap()
-    native_is_smoother = _roughness(native) <= _roughness(swapped)
-    return native_is_smoother == (byteorder == "little")
-
-
-def _roughness(samples: "array[int]") -> int:
-    return sum(abs(after - before) for before, after in pairwise(samples))
+def _samples(frame: Any) -> bytes:
+    return bytes(memoryview(frame.planes[0])[: frame.samples * 2])  # the plane is padded

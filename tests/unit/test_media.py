@@ -9,6 +9,7 @@ from array import array
 import pytest
 
 from retention.job import Media
+from tests.formats import ORDERS, Order, raw, speech
 from tests.speech import AUDIO, IN_EVERY_FORMAT, media
 from worker.errors import TooLong, Undecodable
 from worker.media import RATE, Decoding
@@ -19,6 +20,10 @@ HOUR = 3600 * RATE
 def decoded(content: bytes, kind: Media, *, most: int = HOUR) -> "array[int]":
     """Return all samples of a recording."""
     return array("h", b"".join(Decoding(io.BytesIO(content), kind, most=most)))
+
+
+def l16(rate: int, channels: int = 1, order: Order | None = None) -> Media:
+    return Media(type="audio/l16", rate=rate, channels=channels, endianness=order)
 
 
 @pytest.mark.parametrize("name", IN_EVERY_FORMAT)
@@ -37,13 +42,12 @@ def test_samples_of_our_own_form_are_not_touched() -> None:
 
 
 @pytest.mark.parametrize("channels", [2, 3, 8, 9, 16])
-@pytest.mark.parametrize("order", ["big-endian", "little-endian"])
-def test_channels_are_averaged(channels: int, order: str) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_channels_are_averaged(channels: int, order: Order) -> None:
     """However many channels there are, one comes out, as long and as loud as their mean."""
     one = [100 * (channel + 1) for channel in range(channels)]
     content = struct.pack((">" if order == "big-endian" else "<") + f"{channels}h", *one) * RATE
-    kind = Media(type="audio/l16", rate=RATE, channels=channels, endianness=order)  # type: ignore[arg-type]
-    samples = decoded(content, kind)
+    samples = decoded(content, l16(RATE, channels, order))
     assert len(samples) == RATE
     assert set(samples[100:-100]) <= {50 * (channels + 1), 50 * (channels + 1) - 1}
 
@@ -51,31 +55,67 @@ def test_channels_are_averaged(channels: int, order: str) -> None:
 @pytest.mark.parametrize("rate", [1000, 8000, 44100, 384_000])
 def test_other_rates_are_resampled(rate: int) -> None:
     """A second stays a second."""
-    kind = Media(type="audio/l16", rate=rate, endianness="little-endian")
+    kind = l16(rate, order="little-endian")
     assert len(decoded(bytes(rate * 2), kind)) == pytest.approx(RATE, abs=20)
 
 
-@pytest.mark.parametrize("silent", [0, 40000])
-def test_the_byte_order_of_speech_is_told(silent: int) -> None:
-    """Without a declared order, the right one is found, also behind a silent beginning (spec 5.1)."""
-    big = bytes(silent) + (AUDIO / "flite_rms_0.l16be").read_bytes()
-    native = array("h", big)
-    native.byteswap()
-    unknown = Media(type="audio/l16", rate=RATE)
-    assert decoded(big, unknown) == native
-    assert decoded(native.tobytes(), unknown) == native
+@pytest.mark.parametrize(
+    ("rate", "channels", "silent"),
+    [(16000, 1, 0), (8000, 1, 60), (8000, 16, 0), (44100, 3, 1), (48000, 2, 0), (48000, 16, 1)],
+)
+def test_the_byte_order_of_speech_is_told(rate: int, channels: int, silent: int) -> None:
+    """Without a declared order, the right one is found, also behind a minute of silence (spec 5.1)."""
+    sentence = speech("flite_rms_0.wav")[: 2 * RATE]
+    big, little = (raw(sentence, rate, channels, order) for order in ORDERS)
+    nothing = bytes(2 * channels * rate * silent)
+    expected = decoded(little, l16(rate, channels, "little-endian"))
+    for content in (little, big):
+        samples = decoded(nothing + content, l16(rate, channels))
+        # The resampler's phase may be another after the silence.
+        assert len(samples) == pytest.approx(silent * RATE + len(expected), abs=1)
+        assert max(samples) == pytest.approx(max(expected), rel=0.1)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_cut_sample_is_left_out(order: Order, missing: int) -> None:
+    """Raw audio of any length is taken, as far as its samples are whole in every channel."""
+    content = raw(speech("flite_rms_0.wav")[:RATE], RATE, 2, order)
+    whole = decoded(content, l16(RATE, 2, order))
+    assert decoded(content[:-missing], l16(RATE, 2, order)) == whole[:-1]
+    assert decoded(content[:-missing], l16(RATE, 2)) == whole[:-1]
+
+
+def test_g729_and_its_annex_d_are_told_apart() -> None:
+    """Frames of ten bytes are known by their parity; whatever has it by chance only is of eight (spec 5.1)."""
+    tens = (AUDIO / "flite_rms_0.g729").read_bytes()
+    eights = random.Random(1).randbytes(len(tens) // 10 * 8)
+    for silent in (0, 40_000):
+        nothing = bytes(silent)
+        assert len(decoded(nothing + tens, Media(type="audio/g729"))) == (silent + len(tens)) / 10 * RATE / 100
+        assert len(decoded(nothing + eights, Media(type="audio/g729"))) == (silent + len(eights)) / 8 * RATE / 100
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_channels_that_differ_do_not_mislead_about_the_byte_order(order: Order) -> None:
+    """A channel of nothing but an offset, which is smaller in the wrong order, beside one of speech."""
+    both = array("h", bytes(4 * RATE))
+    both[::2] = speech("flite_rms_0.wav")[:RATE]
+    both[1::2] = array("h", [0x6020]) * RATE
+    content = struct.pack((">" if order == "big-endian" else "<") + f"{len(both)}h", *both)
+    assert decoded(content, l16(RATE, 2)) == decoded(content, l16(RATE, 2, order))
 
 
 def test_the_declared_byte_order_is_believed() -> None:
     """Also for audio that would look smoother the other way round."""
     content = (AUDIO / "flite_rms_0.l16be").read_bytes()
-    kind = Media(type="audio/l16", rate=RATE, endianness="little-endian")
+    kind = l16(RATE, order="little-endian")
     assert decoded(content, kind).tobytes() == content
 
 
 def test_the_bound_is_met_to_the_sample() -> None:
     """As many samples as allowed are decoded; one more is too long."""
-    kind = Media(type="audio/l16", rate=RATE, endianness="little-endian")
+    kind = l16(RATE, order="little-endian")
     assert len(decoded(bytes(2000), kind, most=1000)) == 1000
     with pytest.raises(TooLong):
         decoded(bytes(2002), kind, most=1000)
@@ -85,7 +125,7 @@ def test_the_bound_is_met_to_the_sample() -> None:
 def test_raw_audio_outside_the_bounds_is_undecodable(rate: int, channels: int) -> None:
     """Declared rates and channels are bounded like those of headers."""
     with pytest.raises(Undecodable):
-        decoded(bytes(2000), Media(type="audio/l16", rate=rate, channels=channels))
+        decoded(bytes(2000), l16(rate, channels))
 
 
 def test_damage_is_skipped() -> None:
