@@ -5,7 +5,6 @@ the features are normalised over all of it and nothing of an earlier segment sho
 """
 
 import itertools
-import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,18 +27,21 @@ class Pocketsphinx:
             raise ValueError("pocketsphinx brings its own model: leave recognizer_model out")
         self.offer = Offer(engine="pocketsphinx", languages=("en-US",), features=self.features)
         # maxhmmpf bounds the search: 40 % less time for the same word errors.
-        self._decoder = pocketsphinx.Decoder(samprate=16000, loglevel="FATAL", logfn=os.devnull, maxhmmpf=3000)
+        self._decoder = pocketsphinx.Decoder(samprate=16000, loglevel="FATAL", maxhmmpf=3000)
 
     def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
         """See `Recognizer`."""
         del language  # there is one
+        if len(pcm) < 2:  # noqa: PLR2004 - not even a sample, which the decoder would never get over
+            return Utterance()
         decoder = self._decoder
         # The front end estimates the noise as it goes: without a new one, an earlier segment changes this one's words.
         decoder.reinit_feat()
         decoder.start_utt()
         decoder.process_raw(pcm, no_search=False, full_utt=True)
         decoder.end_utt()
-        if decoder.hyp() is None:
+        # Without a sound throughout there are no means to normalise by, and what is heard is left over from before.
+        if decoder.hyp() is None or "nan" in decoder.get_cmn():
             return Utterance()
         words = tuple(
             Word(
@@ -58,7 +60,8 @@ class Pocketsphinx:
         if wanted > 0:
             best = " ".join(word.text for word in words)
             for reading in itertools.islice(decoder.nbest() or (), wanted * _READINGS_TRIED):
-                text = " ".join(_spelling(word) for word in reading.hypstr.split() if _is_spoken(word))
+                said = reading.hypstr if reading else ""  # in noise there may be readings without anything
+                text = " ".join(_spelling(word) for word in said.split() if _is_spoken(word))
                 if text and text != best:
                     others[text] = None
                 if len(others) == wanted:
