@@ -6,7 +6,8 @@ RecognitionError
 ├── NotServed      the engine has no model of that name, any more
 └── EngineFailed   a child died, hung, or misbehaved: the audio may be innocent
 
-The texts are fixed: what a demuxer or an engine says about somebody's audio stays in the child.
+The texts are fixed: what a demuxer or an engine says about somebody's audio stays in the child. EngineUnusable
+stands apart: it is about the engine before it has met any audio, and its text is for the operator.
 """
 
 from retention.job import FailureReason
@@ -40,3 +41,7 @@ class EngineFailed(RecognitionError):
     """A child process died, made no progress, or broke the protocol."""
 
     reason = "engine"
+
+
+class EngineUnusable(Exception):
+    """The engine cannot be had as it is set. The text says why, and what would do."""

@@ -16,7 +16,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
-_PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
 
 _CLONE_NEWIPC = 0x08000000
@@ -33,13 +32,17 @@ _LANDLOCK_TCP = 0b11  # bind, connect
 _LANDLOCK_SCOPES = 0b11  # abstract unix sockets, signals
 _ABI_WITH_TCP, _ABI_WITH_SCOPES = 4, 6
 
-# Calls that neither decoding nor recognising makes, by machine: the audit identity, the number of prlimit64, then those
-# refused. Sockets (a namespace does not close those of the file system), processes, signals, others' memory and
-# scheduling, modes, owners, times and attributes of files (Landlock does not guard them), namespaces, interfaces.
+_SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
+
+# Calls that neither decoding nor recognising makes, by machine: the audit identity, the numbers of prlimit64 and of
+# seccomp, then those refused. Sockets (a namespace does not close those of the file system), processes, signals,
+# others' memory and scheduling, modes, owners, times and attributes of files (Landlock does not guard them),
+# namespaces, interfaces.
 _REFUSED = {
     "x86_64": (
         0xC000003E,
         302,
+        317,
         (
             "29 30 31 41 42 43 44 46 49 50 53 56 57 58 59 62 64 65 66 68 69 70 71 90 91 92 93 94 101 129 132 141 142 "
             "144 155 161 165 166 188 189 190 197 198 199 200 203 234 235 240 248 249 250 251 256 260 261 268 272 279 "
@@ -49,6 +52,7 @@ _REFUSED = {
     "aarch64": (
         0xC00000B7,
         261,
+        277,
         (
             "5 6 7 14 15 16 30 39 40 41 51 52 53 54 55 88 97 117 118 119 122 129 130 131 138 140 180 186 187 188 189 "
             "190 191 193 194 195 196 198 199 200 201 202 203 206 211 217 218 219 220 221 238 239 240 241 242 265 268 "
@@ -150,13 +154,13 @@ def _allow_reading(rules: int, path: Path) -> None:
 
 
 def refuse_calls() -> None:
-    """Make the calls listed above, and prlimit of other processes, fail with EPERM, for good.
+    """Make the calls listed above, and prlimit of other processes, fail with EPERM, in all threads and for good.
 
     Raises OSError on a machine without a list.
     """
     if platform.machine() not in _REFUSED:
         raise OSError(errno.ENOSYS, "no list of calls for this machine")
-    identity, prlimit, numbers = _REFUSED[platform.machine()]
+    identity, prlimit, seccomp, numbers = _REFUSED[platform.machine()]
     refused = [*map(int, numbers.split()), *_REFUSED_EVERYWHERE]
     load, equals, at_least, give = 0x20, 0x15, 0x35, 0x06
     allow, refuse = 0x7FFF0000, 0x00050000 | errno.EPERM
@@ -175,4 +179,5 @@ def refuse_calls() -> None:
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in program))
     filter_ = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
-    _prctl(_PR_SET_SECCOMP, 2, ctypes.cast(filter_, ctypes.c_void_p))
+    if _syscall(seccomp, _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, ctypes.cast(filter_, ctypes.c_void_p)):
+        raise OSError(errno.EAGAIN, "a thread has refused calls of its own")

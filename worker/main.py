@@ -17,13 +17,13 @@ from worker.caretaker import look_after
 from worker.leases import LeasedWorker, end, func
 from worker.recognizers import installed
 from worker.tasks import Tools, recognize
-from worker.transcriber import Transcriber
+from worker.transcriber import EngineUnusable, Transcriber
 
 _log = structlog.get_logger()
 
 
 async def work(settings: Settings) -> None:
-    """Recognise jobs until SIGTERM or SIGINT. Raises SettingsError when there is no such engine."""
+    """Recognise jobs until SIGTERM or SIGINT. Raises SettingsError when the engine cannot be had."""
     if ":" not in settings.recognizer and settings.recognizer not in {engine.name for engine in installed()}:
         raise SettingsError(f"recognizer: no engine is called {settings.recognizer}; `volant engines` lists them")
     sandbox.forget_environment()  # the settings are read
@@ -42,7 +42,10 @@ async def work(settings: Settings) -> None:
         on_signals(starting.cancel)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(transcriber.close)
-        await transcriber.start()
+        try:
+            await transcriber.start()
+        except EngineUnusable as error:
+            raise SettingsError(f"recognizer: {settings.recognizer} cannot be used: {error}") from error
         retention = await stack.enter_async_context(open_retention(settings, role="worker"))
         await retention.offers.publish(transcriber.offer)
         worker = LeasedWorker(

@@ -18,7 +18,6 @@ from concurrent.futures.process import BrokenProcessPool
 from datetime import timedelta
 from multiprocessing.connection import Connection, reduce_connection  # type: ignore[attr-defined]
 from multiprocessing.context import ForkServerContext
-from multiprocessing.synchronize import Semaphore
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +28,33 @@ from pebble.common.types import CONSTS, ResultStatus
 
 from retention.offer import Offer
 from worker import sandbox
-from worker.errors import EngineFailed
+from worker.errors import EngineFailed, EngineUnusable
 from worker.recognizers import Recognizer, Utterance, find
 
 # Children ignore SIGTERM (see `worker.preload`), so pebble need not wait before it sends SIGKILL.
 CONSTS.term_timeout = 0
 
 _LARGEST_ANSWER = 4 << 20
+_LARGEST_REPORT = 4096  # what a pipe takes from several writers without mixing them
+_LONGEST_REASON = 500
 _STARTING = timedelta(seconds=60)
-"""A child imports and loads its model in about a second; a busy machine gets more."""
+"""A child imports and loads its model in about a second; a busy machine, or a large model, gets more."""
+
+_ONE_THREAD = dict.fromkeys(("MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""There is a child for every processor: libraries that would use them all are told not to."""
 
 
-class _Started(Struct, frozen=True, kw_only=True):
+class _Started(Struct, frozen=True, kw_only=True, tag=True):
     """What a child says of itself when it is warm."""
 
     isolation: dict[str, str]
     offer: Offer
+
+
+class _Unusable(Struct, frozen=True, kw_only=True, tag=True):
+    """What it says when it cannot be."""
+
+    reason: str
 
 
 class RecognizerPool:
@@ -68,25 +78,29 @@ class RecognizerPool:
         self.offer = Offer(engine="", languages=(), features=frozenset())
 
     async def start(self) -> None:
-        """Start the children; return when every one is warm. Raises EngineFailed when they cannot be."""
-        ready = self._replace()
+        """Start the children; return when every one is warm. Raises EngineUnusable when they cannot be."""
+        reports = self._replace()
         pool = self._pool
-        report = pool.schedule(_report)
 
-        def all_warm() -> bool:
+        def all_warm() -> _Started | None:
+            started = None
             for _ in range(self._children):
-                while not ready.acquire(timeout=0.1):
-                    if not pool.active:
-                        return False
-            return True
+                while not reports.poll(0.1):
+                    if not pool.active and not reports.poll():
+                        return None
+                told = msgspec.json.decode(reports.recv_bytes(_LARGEST_REPORT), type=_Started | _Unusable)
+                if isinstance(told, _Unusable):
+                    raise EngineUnusable(" ".join(told.reason.split()))
+                started = told
+            return started
 
         try:
             async with asyncio.timeout(_STARTING.total_seconds()):
-                if not await asyncio.to_thread(all_warm):
-                    raise EngineFailed
-                started = msgspec.json.decode(await asyncio.wrap_future(report), type=_Started)
-        except (TimeoutError, BrokenProcessPool, pebble.ProcessExpired, msgspec.MsgspecError):
-            raise EngineFailed from None
+                started = await asyncio.to_thread(all_warm)
+        except TimeoutError:
+            raise EngineUnusable(f"it was not ready within {_STARTING.total_seconds():.0f} seconds") from None
+        if started is None:
+            raise EngineUnusable("its process ended while it was loaded; what it said is in the worker's error output")
         self.isolation, self.offer = started.isolation, started.offer
 
     async def close(self) -> None:
@@ -110,7 +124,7 @@ class RecognizerPool:
     async def _attempt(self, pcm: bytes, language: str, alternatives: int) -> Utterance:
         pool = self._pool
         if not pool.active:
-            self._replace()
+            self._replace().close()
             pool = self._pool
         task = asyncio.wrap_future(pool.schedule(_recognize, args=(pcm, language, alternatives), timeout=self._stall))
         try:
@@ -119,25 +133,25 @@ class RecognizerPool:
                 return msgspec.msgpack.decode(await task, type=Utterance)
         except TimeoutError:
             if not task.done() or task.cancelled():
-                self._replace()
+                self._replace().close()
             raise EngineFailed from None
         except msgspec.MsgspecError:
             raise EngineFailed from None
 
-    def _replace(self) -> Semaphore:
-        """Begin a new pool; the old one, if any, ends in the background. Return what counts warm children."""
+    def _replace(self) -> Connection:
+        """Begin a new pool; the old one, if any, ends in the background. Return where its children report."""
         if self._pool is not None:
             self._pool.stop()
             threading.Thread(target=self._pool.join, daemon=True).start()
         context = _Context()
-        ready = context.Semaphore(0)
+        reports, report = context.Pipe(duplex=False)
         self._pool = pebble.ProcessPool(
             max_workers=self._children,
             initializer=_prepare,
-            initargs=(self._recognizer, self._model, self._memory, ready),
+            initargs=(self._recognizer, self._model, self._memory, report),
             context=context,
         )
-        return ready
+        return reports
 
 
 class _Context(ForkServerContext):
@@ -190,20 +204,46 @@ def _state() -> dict[str, Any]:
     return {}
 
 
-def _prepare(recognizer: str, model: Path | None, memory: int, ready: Semaphore) -> None:
-    """Begin a child: load, then confine. An error ends it, and `RecognizerPool.start` tells."""
+def _prepare(recognizer: str, model: Path | None, memory: int, report: Connection) -> None:
+    """Begin a child: load what is confined already, and confine it for good. An error ends it.
+
+    It says why before there is any audio that the reason could tell of; then its way to report is closed.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # pebble has just set a handler of its own
-    engine = find(recognizer)(model)
-    engine.recognize(
-        bytes(32000), language=engine.offer.languages[0], alternatives=1
-    )  # what is loaded late is loaded before the doors close
-    _state().update(engine=engine, isolation=sandbox.confine(memory=memory))
-    ready.release()
+    told: _Started | _Unusable
+    try:
+        os.environ.update(_ONE_THREAD)
+        kind = find(recognizer)  # imported from wherever it is; what it loads is its model
+        isolation = sandbox.confine(
+            memory=memory, load=functools.partial(_load, kind, model), readable=[model] if model else []
+        )
+        told = _Started(isolation=dict(isolation), offer=_state()["engine"].offer)
+    except Exception as error:  # noqa: BLE001 - engines raise what they like
+        told = _Unusable(reason=_reason(error)[:_LONGEST_REASON])
+    with report, contextlib.suppress(BrokenPipeError):  # nobody listens when a child is replaced
+        report.send_bytes(msgspec.json.encode(told))
+    if isinstance(told, _Unusable):
+        os._exit(1)
 
 
-def _report() -> bytes:
-    state = _state()
-    return msgspec.json.encode(_Started(isolation=state["isolation"], offer=state["engine"].offer))
+def _load(kind: type[Recognizer], model: Path | None) -> None:
+    os.environ.update(_ONE_THREAD)
+    engine = kind(model)
+    # What is loaded late, and threads that begin late, are there before the doors close.
+    engine.recognize(bytes(32000), language=engine.offer.languages[0], alternatives=1)
+    _state()["engine"] = engine
+
+
+def _reason(error: Exception) -> str:
+    """Say why an engine cannot be had; an exception that is not made for the operator, with its kind."""
+    if isinstance(error, MemoryError):
+        return "its model needs more memory than child_memory allows"
+    text = str(error)
+    return (
+        text
+        if text and isinstance(error, ValueError | ImportError | LookupError)
+        else f"{type(error).__name__}: {text}"
+    )
 
 
 def _recognize(pcm: bytes, language: str, alternatives: int) -> bytes:

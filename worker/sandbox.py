@@ -3,7 +3,9 @@
 Each part is applied where the kernel allows it, and what is in force is reported truthfully, so that
 the worker can log it and the tests can hold it to its word. The order matters: namespaces come first
 (one thread), capabilities before the signal of the parent's death (changing credentials forgets it),
-the refusal of system calls last.
+the refusal of system calls last. Namespaces, capabilities and Landlock hold for the calling thread and
+those that it starts from then on, so they come before an engine is loaded, with the threads that it starts;
+the refusal of calls, which holds for all threads, comes after.
 """
 
 import contextlib
@@ -15,7 +17,7 @@ import resource
 import signal
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import retention
@@ -44,12 +46,23 @@ def start_forkserver(preload: list[str]) -> None:
     multiprocessing.forkserver.ensure_running()
 
 
-def confine(*, memory: int, cpu: int | None = None) -> Isolation:
+def confine(
+    *,
+    memory: int,
+    cpu: int | None = None,
+    load: Callable[[], object] = lambda: None,
+    readable: Iterable[Path] = (),
+) -> Isolation:
     """Confine the calling process for good; return what is in force.
 
-    `memory` bounds its address space, in bytes; `cpu` its processor time, in seconds. To be called in
-    a child of the forkserver, when everything that it needs is imported and loaded.
+    `memory` bounds its address space, in bytes; `cpu` its processor time, in seconds. To be called in a child of
+    the forkserver that has one thread. `load` is called when it can read libraries and `readable` only, while it may
+    still start threads and write to the standard streams. Raises RuntimeError when there is another thread already,
+    and what `load` raises: the process is then not fit for use.
     """
+    if len(os.listdir("/proc/self/task")) != 1:  # noqa: PTH208 - names are all that is wanted
+        raise RuntimeError("it starts threads before it is confined, when it is imported")
+    null = os.open(os.devnull, os.O_RDWR)
     _let_go()
     network, files, processes = [], "none", "none"
     with contextlib.suppress(OSError):
@@ -62,9 +75,12 @@ def confine(*, memory: int, cpu: int | None = None) -> Isolation:
     kernel.refuse_new_privileges()
     _limit(memory=memory, cpu=cpu)
     with contextlib.suppress(OSError):
-        version = kernel.landlock(_readable())
+        version = kernel.landlock([*_libraries(), *readable])
         files = f"landlock {version}"
         network += [files] if version >= 4 else []  # noqa: PLR2004 - the version that knows TCP
+    load()
+    _silence(null)
+    _bound({resource.RLIMIT_NPROC: 0, resource.RLIMIT_FSIZE: 0})
     with contextlib.suppress(OSError):
         kernel.refuse_calls()
         network.append("seccomp")
@@ -81,7 +97,7 @@ def _let_go() -> None:
     """Drop what the forkserver hands to every child.
 
     The forkserver ends when the last copy of its "alive" pipe is closed; a child that kept one would
-    outlive a killed worker. Standard streams go to /dev/null: libraries write about audio there.
+    outlive a killed worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the worker decides
     os.environ.clear()
@@ -92,7 +108,10 @@ def _let_go() -> None:
         if (descriptor := getattr(holder, name)) is not None:
             os.close(descriptor)
             setattr(holder, name, None)
-    null = os.open(os.devnull, os.O_RDWR)
+
+
+def _silence(null: int) -> None:
+    """Send the standard streams to /dev/null: libraries write about audio there."""
     for stream in range(3):
         os.dup2(null, stream)
     os.close(null)
@@ -111,19 +130,21 @@ def _limit(*, memory: int, cpu: int | None) -> None:
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: 0,
         resource.RLIMIT_NOFILE: _OPEN_FILES,
-        resource.RLIMIT_NPROC: 0,
     }
     if cpu is not None:
         limits[resource.RLIMIT_CPU] = cpu
+    _bound(limits)
+
+
+def _bound(limits: Mapping[int, int]) -> None:
     for which, most in limits.items():
         hard = resource.getrlimit(which)[1]
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(which, (bound, bound))
 
 
-def _readable() -> list[Path]:
+def _libraries() -> list[Path]:
     """Libraries, ours and others': imports may be lazy."""
     packages = [Path(package.__path__[0]) for package in (worker, retention)]
     system = [Path(path) for path in ("/usr", "/lib", "/lib32", "/lib64")]

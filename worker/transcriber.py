@@ -18,7 +18,7 @@ from retention.job import Submission
 from retention.offer import Offer, language_of
 from worker import sandbox
 from worker.decoding import Decoder, Limits, Order
-from worker.errors import EngineFailed, NotServed, RecognitionError, TooLong, Undecodable
+from worker.errors import EngineFailed, EngineUnusable, NotServed, RecognitionError, TooLong, Undecodable
 from worker.media import RATE
 from worker.phrases import Phrases
 from worker.plain import plain
@@ -27,7 +27,7 @@ from worker.recognizers import Utterance
 from worker.results import Presenter
 from worker.segments import Segment
 
-__all__ = ["EngineFailed", "NotServed", "RecognitionError", "TooLong", "Transcriber", "Undecodable"]
+__all__ = ["EngineFailed", "EngineUnusable", "NotServed", "RecognitionError", "TooLong", "Transcriber", "Undecodable"]
 
 DAMAGED = "Parts of the audio could not be decoded and were skipped."
 """The warning of a result from damaged audio. A recording fails only when nothing of it can be decoded."""
@@ -67,7 +67,7 @@ class Transcriber:
         return msgspec.structs.replace(offer, features=offer.features - {"punctuation"}) if self._plain else offer
 
     async def start(self) -> None:
-        """Start the children; return when every one is warm. Raises EngineFailed when they cannot be."""
+        """Start the children; return when every one is warm. Raises EngineUnusable when they cannot be."""
         sandbox.start_forkserver(["worker.preload"])
         await self._pool.start()
 

@@ -11,7 +11,9 @@ import resource
 import signal
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -26,13 +28,22 @@ _GIBIBYTE = 1 << 30
 REFUSED = {errno.EPERM, errno.EACCES, errno.ENETUNREACH, errno.EAGAIN, errno.ENOENT}
 
 
-def _child(answers: Connection, without: list[str], attempt: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """Confine this process, as on a kernel without some of its means, and say what became of an attempt."""
+def _child(
+    answers: Connection, without: list[str], attempt: Callable[..., Any], arguments: tuple[Any, ...], *, in_thread: bool
+) -> None:
+    """Confine this process, as on a kernel without some of its means, and say what became of an attempt.
+
+    With `in_thread` the attempt is made by a thread that was started while the process was being confined, as those
+    of an engine are.
+    """
     for means in without:
         setattr(kernel, means, _unknown)
-    isolation = sandbox.confine(memory=_GIBIBYTE, cpu=1)
+    threads = ThreadPoolExecutor(1)
+    isolation = sandbox.confine(
+        memory=_GIBIBYTE, cpu=1, load=(lambda: threads.submit(os.getpid).result()) if in_thread else (lambda: None)
+    )
     try:
-        outcome = attempt(*arguments)
+        outcome = threads.submit(attempt, *arguments).result() if in_thread else attempt(*arguments)
     except OSError as error:
         outcome = error.errno
     except MemoryError:
@@ -49,12 +60,16 @@ def forkserver() -> None:
     sandbox.start_forkserver(["worker.preload"])
 
 
-def confined(attempt: Callable[..., Any], *arguments: Any, without: list[str] | None = None) -> Any:
+def confined(
+    attempt: Callable[..., Any], *arguments: Any, without: list[str] | None = None, in_thread: bool = False
+) -> Any:
     """Return what a confined child reports as in force, and what its attempt gave or the error's number."""
     context = ForkServerContext()
     ours, theirs = context.Pipe(duplex=False)
     with ours:
-        child = context.Process(target=_child, args=(theirs, without or [], attempt, arguments))
+        child = context.Process(
+            target=_child, args=(theirs, without or [], attempt, arguments), kwargs={"in_thread": in_thread}
+        )
         child.start()
         theirs.close()
         try:
@@ -288,3 +303,71 @@ def test_a_child_holds_neither_the_forkserver_nor_the_log() -> None:
 def test_a_child_can_import_late() -> None:
     """Libraries stay readable, so that an import in the middle of work succeeds."""
     assert confined(_import_late)[1] == "colorsys"
+
+
+THREADED: dict[str, tuple[Callable[..., Any], Callable[[int, Path], tuple[Any, ...]]]] = {
+    "read": (_read, lambda _, key: (str(key),)),
+    "write": (_write, lambda _, key: (str(key),)),
+    "connect": (_connect_tcp, lambda port, _: (port,)),
+    "send": (_send_udp, lambda port, _: (port,)),
+    "fork": (_fork, lambda *_: ()),
+    "exec": (os.execv, lambda *_: ("/bin/true", ["true"])),
+    "kill": (os.kill, lambda *_: (os.getpid(), signal.SIGURG)),
+}
+
+
+@pytest.mark.parametrize("only", [None, "landlock", "refuse_calls"])
+@pytest.mark.parametrize("name", THREADED)
+def test_threads_of_an_engine_are_confined_like_the_first(
+    listener: int, tmp_path: Path, name: str, only: str | None
+) -> None:
+    """What an engine's own threads, which meet the audio, attempt is refused by what is reported to be in force."""
+    (tmp_path / "root.key").write_text("secret")
+    attempt, arguments = THREADED[name]
+    means = ["leave_namespaces", "landlock", "refuse_calls"]
+    isolation, outcome = confined(
+        attempt,
+        *arguments(listener, tmp_path / "root.key"),
+        without=[m for m in means if only not in (None, m)],
+        in_thread=True,
+    )
+    guard = "files" if name in {"read", "write"} else "network" if name in {"connect", "send"} else "processes"
+    if name == "send" and only == "landlock":
+        return  # Landlock knows no UDP
+    assert isolation[guard] == "none" or outcome in REFUSED
+
+
+def test_a_child_starts_no_thread_any_more() -> None:
+    """The threads that an engine needs are there, or it does without."""
+    outcome = confined(_try_thread)[1]
+    assert outcome == "can't start new thread"
+
+
+def _try_thread() -> str:
+    try:
+        threading.Thread(target=os.getpid).start()
+    except RuntimeError as error:
+        return str(error)
+    return "started"
+
+
+def _confine_late(answers: Connection) -> None:
+    event = threading.Event()
+    threading.Thread(target=event.wait).start()
+    try:
+        sandbox.confine(memory=_GIBIBYTE)
+    except RuntimeError as error:
+        answers.send(str(error))
+    event.set()
+
+
+def test_a_process_with_threads_already_is_not_confined() -> None:
+    """The first thread alone would be, so it is refused."""
+    context = ForkServerContext()
+    ours, theirs = context.Pipe(duplex=False)
+    with ours, theirs:
+        child = context.Process(target=_confine_late, args=(theirs,))
+        child.start()
+        assert ours.recv() == "it starts threads before it is confined, when it is imported"
+        child.join()
+        child.close()

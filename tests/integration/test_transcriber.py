@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from retention.job import Media, Submission
 from tests.speech import AUDIO, IN_EVERY_FORMAT, SENTENCE, stream, submission, transcript, word_errors
-from worker.transcriber import DAMAGED, RecognitionError, TooLong, Transcriber
+from worker.transcriber import DAMAGED, EngineUnusable, TooLong, Transcriber
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it has invalid escapes in its docstrings
     from ibm_watson.speech_to_text_v1 import SpeechRecognitionResults
@@ -223,6 +223,6 @@ async def test_errors_of_the_source_reach_the_caller(transcriber: Transcriber) -
 async def test_an_engine_that_does_not_exist_is_told_at_the_start() -> None:
     """A wrong name ends the start with an error, not with a worker that fails every job."""
     transcriber = new(recognizer="no-such-engine")
-    with pytest.raises(RecognitionError):
+    with pytest.raises(EngineUnusable, match="no recognizer is called no-such-engine"):
         await transcriber.start()
     await transcriber.close()

@@ -1,9 +1,10 @@
 """Engines: what one must offer, and how one is found.
 
 An engine is a class. It is installed under the entry point group `volant.recognizers`, or named as
-"module:Class". It is only ever constructed inside a sandboxed child, once, before the child is
-confined: whatever it reads, it reads in its constructor. There, with the directory of its model, it raises ValueError
-with a sentence for the operator when it cannot be had.
+"module:Class". It is constructed once in a child that can read installed libraries and the directory of its model
+and nothing else; afterwards the child can start no thread any more. So whatever it reads, it reads there, and one
+second of silence is recognised there, too, before there is any audio. With ValueError or ImportError and a sentence
+for the operator it says that it cannot be had.
 """
 
 from collections.abc import Iterator
