@@ -54,7 +54,7 @@ class Scripted:
             self._libc.prctl(_PR_SET_NAME, AT_WORK, 0, 0, 0)
             time.sleep(takes)
             self._libc.prctl(_PR_SET_NAME, b"idle", 0, 0, 0)
-        return Utterance(words=(Word(text="done", start=0.0, end=0.5, confidence=1.0),))
+        return Utterance(words=(Word(text="done", start=0.0, end=min(0.5, len(pcm) / 32000), confidence=1.0),))
 
 
 def recording(takes: float, *, lasts: float = 0.6) -> bytes:
