@@ -145,7 +145,14 @@ def _bound(limits: Mapping[int, int]) -> None:
 
 
 def _libraries() -> list[Path]:
-    """Libraries, ours and others': imports may be lazy."""
+    """Libraries, ours and others', since imports may be lazy; and the processor's description: they choose by it."""
     packages = [Path(package.__path__[0]) for package in (worker, retention)]
     system = [Path(path) for path in ("/usr", "/lib", "/lib32", "/lib64")]
-    return [Path(sys.base_prefix), *(Path(path) for path in sysconfig.get_paths().values()), *packages, *system]
+    processor = [Path("/proc/cpuinfo"), Path("/sys/devices/system/cpu")]
+    return [
+        Path(sys.base_prefix),
+        *(Path(path) for path in sysconfig.get_paths().values()),
+        *packages,
+        *system,
+        *processor,
+    ]
