@@ -101,9 +101,9 @@ def _fork() -> None:
         os._exit(0)
 
 
-def _read(path: str) -> int:
+def _read(path: str) -> bytes:
     with open(path, "rb") as file:  # noqa: PTH123 - the plainest way to try
-        return len(file.read(1))
+        return file.read(1)
 
 
 def _write(path: str) -> None:
@@ -213,7 +213,7 @@ def test_the_attempts_succeed_where_nothing_confines(listener: int) -> None:
             attempt, argument, without=["leave_namespaces", "landlock", "refuse_calls", "drop_capabilities"]
         )
         assert isolation | {"memory": ""} == {"network": "none", "files": "none", "processes": "none", "memory": ""}
-        assert outcome in (None, 1)
+        assert outcome in (None, b'"')
 
 
 @pytest.mark.parametrize("name", ["root.key", "audio/sealed", "absent"])
