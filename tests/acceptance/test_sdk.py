@@ -10,6 +10,7 @@ import pytest
 
 from deploy.stack import Stack
 from tests.acceptance.remains import traces
+from tests.formats import Form, encoded, speech
 from tests.speech import AUDIO, SENTENCE, media
 from tests.stack import wait_until
 
@@ -105,6 +106,24 @@ async def test_formats(service: SpeechToTextV1, name: str) -> None:
     known = media(name)
     kind = f"{known.type}; rate={known.rate}; endianness={known.endianness}" if known.rate else None
     job = service.create_job((AUDIO / name).read_bytes(), content_type=kind).get_result()["id"]
+    done = await result_of(service, job)
+    text = "".join(result["alternatives"][0]["transcript"] for result in done["results"][0]["results"])
+    assert text == f"{SENTENCE} "
+    service.delete_job(job)
+
+
+@pytest.mark.parametrize(
+    ("kind", "law", "rate"),
+    [
+        ("audio/basic", "mulaw", 8000),
+        ("audio/mulaw;rate=16000", "mulaw", 16000),
+        ("audio/alaw; rate=8000", "alaw", 8000),
+    ],
+)
+async def test_raw_formats_of_telephony(service: SpeechToTextV1, kind: str, law: str, rate: int) -> None:
+    """What has no signature is believed to be what it is called."""
+    content = encoded(speech("flite_rms_0.wav"), Form(muxer=law, encoder=f"pcm_{law}", rate=rate))
+    job = service.create_job(content, content_type=kind).get_result()["id"]
     done = await result_of(service, job)
     text = "".join(result["alternatives"][0]["transcript"] for result in done["results"][0]["results"])
     assert text == f"{SENTENCE} "

@@ -148,8 +148,7 @@ async def test_every_word_is_recognised_at_every_rate(transcriber: Transcriber, 
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("rate", "channels"), [(8000, 3), (48000, 16)])
+@pytest.mark.parametrize(("rate", "channels", "order"), [(8000, 3, "little-endian"), (48000, 16, "big-endian")])
 async def test_raw_samples_of_any_order_say_the_words(
     transcriber: Transcriber, rate: int, channels: int, order: Order
 ) -> None:
