@@ -26,7 +26,7 @@ from msgspec import Struct
 from retention.job import Media
 from tests.formats import RATE, Form, speech, written
 from worker import sandbox
-from worker.decoding import Decoder, Limits
+from worker.decoding import Decoder, Limits, Order
 from worker.media import Decoding
 
 HOUR = 3600
@@ -130,7 +130,7 @@ async def through_the_child(path: Path, name: str) -> float:
 
     limits = Limits(memory=1 << 30, stall=timedelta(minutes=1), max_audio=timedelta(hours=2))
     begun = time.monotonic()
-    async with Decoder(pieces(), Media(type=f"audio/{name}"), limits) as decoder:
+    async with Decoder(pieces(), Order(media=Media(type=f"audio/{name}")), limits) as decoder:
         async for _ in decoder:
             pass
     return time.monotonic() - begun
