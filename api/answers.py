@@ -125,12 +125,12 @@ class IamContext(Struct, frozen=True, kw_only=True, rename="camel"):
     request_id: str
 
 
-class IamError(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class IamError(Struct, frozen=True, kw_only=True, rename="camel"):
     """Why there is no token, in the form of IBM's IAM."""
 
     error_code: str
     error_message: str
-    error_details: str = ""
+    error_details: str | UnsetType = UNSET
     context: IamContext
 
 

@@ -148,7 +148,7 @@ def _iam_error(code: str, message: str, transaction: str, details: str = "") -> 
     context = answers.IamContext(request_id=transaction)
     return _json(
         HTTPStatus.BAD_REQUEST,
-        answers.IamError(error_code=code, error_message=message, error_details=details, context=context),
+        answers.IamError(error_code=code, error_message=message, error_details=details or UNSET, context=context),
     )
 
 

@@ -7,7 +7,7 @@ of the audio, confidences are from 0 to 1, all with two decimals. These docstrin
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 Ending = Literal["full_stop", "silence", "end_of_data", "reset"]
 """Why an utterance ended: a sentence did, a pause came, the audio was over, or it had lasted two minutes."""
@@ -118,3 +118,7 @@ class Results(Struct, frozen=True, kw_only=True):
     audio_metrics: AudioMetrics | UnsetType = UNSET
     enriched_results: EnrichedResults | UnsetType = UNSET
     warnings: Sequence[str] | UnsetType = UNSET
+
+
+EncodedResults = Annotated[Raw, Meta(extra_json_schema={"$ref": "#/components/schemas/Results"})]
+"""Results as JSON, which nobody needs to look into who passes them on."""
