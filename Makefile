@@ -10,8 +10,10 @@ LOAD_USERS ?= 20
 LOAD_SECONDS ?= 120
 LOAD_MAX_ERRORS ?= 0.0
 LOAD_MAX_P95 ?= 1000
-# How many mutated recordings are tried, and the seed they are made from: a random one, if none is given.
+# How many mutated recordings are tried, how many requests are made from the served document, and the seed of either: a
+# random one, if none is given.
 COUNT ?= 2000
+CASES ?= 2000
 SEED ?=
 
 export PYTHON PORT REDIS_URL WORKERS
@@ -19,7 +21,7 @@ export PYTHON PORT REDIS_URL WORKERS
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench fuzz load load-smoke clean
+.PHONY: help install run demo test check bench fuzz contract load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +52,9 @@ bench: .venv/.run .venv/.test ## Measure recognition, decoding and sealing again
 
 fuzz: .venv/.run .venv/.test ## Try mutated recordings of every format on the sandboxed decoder: COUNT= (2000), SEED= (a random one)
 	@exec .venv/bin/python -m tests.fuzz --count $(COUNT) $(if $(SEED),--seed $(SEED))
+
+contract: .venv/.run .venv/.test ## Try the served OpenAPI document out with schemathesis: CASES= (2000) at least, SEED= to repeat
+	@exec .venv/bin/python -m tests.contract --cases $(CASES) --seed "$(SEED)"
 
 load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS, as in var/run.env) with users; report in var/load.html
 	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \

@@ -4,13 +4,13 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 from aiohttp import web
 
-from api import cors, problems
+from api import cors, openapi, page, problems, routes
 from api.backoff import Backoff
-from api.context import BACKOFF, JOB, RETENTION, SETTINGS, TENANT, TRANSACTION
-from api.routes import add_routes
+from api.context import BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
 from retention.bootstrap import Retention
 from retention.errors import RetentionError
 from retention.log import failure
@@ -30,7 +30,10 @@ def create_app(settings: Settings, retention: Retention) -> web.Application:
     app[SETTINGS] = settings
     app[RETENTION] = retention
     app[BACKOFF] = Backoff()
-    add_routes(app.router)
+    document = openapi.document(routes.SERVICE, routes.ALONE)
+    app[DOCUMENT] = msgspec.json.encode(document)
+    app[PAGE] = page.render(document)
+    routes.add_routes(app.router)
     return app
 
 

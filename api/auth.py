@@ -13,7 +13,7 @@ from aiohttp import web
 
 from api.backoff import source_of
 from api.context import BACKOFF, RETENTION, TENANT
-from api.problems import UNAUTHORIZED, Problem
+from api.problems import UNAUTHORIZED, WRONG_CREDENTIALS, Problem
 from retention.job import TenantId
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -58,9 +58,7 @@ def count_failure(request: web.Request) -> None:
     """Count a wrong credential against the address that sent it. Raises Problem 429 when these were too many."""
     wait = request.app[BACKOFF].failed(source_of(request.remote), now=asyncio.get_running_loop().time())
     if wait:
-        raise Problem(
-            429, "Too many wrong credentials came from this address; wait.", headers={"Retry-After": str(wait)}
-        )
+        raise Problem(WRONG_CREDENTIALS.status, WRONG_CREDENTIALS.sentence, headers={"Retry-After": str(wait)})
 
 
 def presented_key(header: str) -> str | None:

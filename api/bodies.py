@@ -12,6 +12,11 @@ CLOSED = Refusal(400, "The connection was closed before the body was complete.")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
+def refusals(limit: int) -> tuple[Refusal, ...]:
+    """Return what `read_small` may raise."""
+    return CLOSED, _too_large(limit), Refusal(408, "The body did not arrive within … seconds.")
+
+
 async def invite(request: web.Request) -> None:
     """Ask for the body, if the client waits to be asked (RFC 9110 §10.1.1)."""
     if request.headers.get("Expect", "").lower() == "100-continue":
@@ -25,7 +30,7 @@ async def read_small(request: web.Request, *, limit: int, within: timedelta) -> 
     Raises Problem: 413 when it is larger, 408 when it is not there `within` this time, 400 when the connection
     closes before its end, 503 when the process is told to stop and does not wait any longer.
     """
-    too_large = Refusal(413, f"The body exceeds the limit of {limit} bytes.")
+    too_large = _too_large(limit)
     if (request.content_length or 0) > limit:
         raise too_large.problem()
     await invite(request)
@@ -44,3 +49,7 @@ async def read_small(request: web.Request, *, limit: int, within: timedelta) -> 
             raise Problem(408, f"The body did not arrive within {within.total_seconds():g} seconds.") from None
         raise CLOSED.problem() from None
     return body
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, f"The body exceeds the limit of {limit} bytes.")

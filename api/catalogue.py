@@ -24,6 +24,9 @@ MOST_ALTERNATIVES = 100
 """More are not asked of any engine: each takes time. Fewer than asked for are always legal (spec 4.4)."""
 
 
+_YES, _NO = "[Tt][Rr][Uu][Ee]|1", "[Ff][Aa][Ll][Ss][Ee]|0"
+
+
 class Takes(Protocol):
     """The form of a value."""
 
@@ -41,7 +44,7 @@ class Takes(Protocol):
 
 
 class Switch(Struct, frozen=True):
-    """true or false, in any case, or 1 or 0."""
+    """true or false, in any case, or 1 or 0: as JSON Schema, one of the words as a string, too."""
 
     default: bool = False
 
@@ -58,7 +61,7 @@ class Switch(Struct, frozen=True):
         return not value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "boolean", "default": self.default}
+        return {"type": ["boolean", "string"], "pattern": f"^({_YES}|{_NO})$", "default": self.default}
 
 
 class Whole(Struct, frozen=True):
@@ -92,7 +95,7 @@ class Number(Struct, frozen=True):
     whole: bool = False
 
     def read(self, name: str, values: Sequence[str]) -> float:
-        if re.fullmatch(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE]-?[0-9]{1,3})?", values[0]):
+        if re.fullmatch(r"-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", values[0]):
             number = float(values[0])
             if self.low <= number <= self.high and math.isfinite(number) and not (self.whole and number % 1):
                 return number
@@ -141,6 +144,8 @@ class Listed(Struct, frozen=True):
     longest: int
     known: tuple[str, ...] = ()
     default: tuple[str, ...] = ()
+    apart: tuple[str, str] | None = None
+    """Two that exclude each other."""
 
     def read(self, name: str, values: Sequence[str]) -> tuple[str, ...]:
         texts = [text for text in ",".join(values).split(",") if text.strip()]
@@ -149,6 +154,8 @@ class Listed(Struct, frozen=True):
         for text in texts:
             if self.known and text not in self.known:
                 raise Problem(400, f"'{name}' does not know '{printable(text)}'")
+        if self.apart and set(self.apart) <= set(texts):
+            raise Problem(400, f"'{name}' takes {self.apart[0]} or {self.apart[1]}, not both")
         return tuple(dict.fromkeys(text.encode(errors="replace").decode() for text in texts))
 
     def changes_nothing(self, value: tuple[str, ...]) -> bool:
@@ -160,6 +167,7 @@ class Listed(Struct, frozen=True):
             "type": "array",
             "items": items,
             "maxItems": self.most,
+            **({"not": {"allOf": [{"contains": {"const": text}} for text in self.apart]}} if self.apart else {}),
             **({"default": list(self.default)} if self.default else {}),
         }
 
@@ -172,6 +180,15 @@ class Parameter(Struct, frozen=True, kw_only=True):
     means: str
     needs: frozenset[Need] | None = frozenset()
     otherwise: Literal["warn", "refuse"] = "warn"
+
+    def schema(self) -> dict[str, Any]:
+        """Return the form of what is taken, as JSON Schema: of what is always refused, only what asks for nothing."""
+        schema = self.takes.schema()
+        if self.needs is not None or self.otherwise == "warn":
+            return schema
+        if isinstance(self.takes, Switch):
+            return {**schema, "not": {"const": True}, "pattern": f"^({_NO})$"}
+        return {**schema, "maxLength": 0}
 
 
 _SWITCH = Switch()
@@ -187,7 +204,13 @@ _HONOURED = [
     ),
     Parameter(
         name="events",
-        takes=Listed(most=16, longest=64, known=get_args(Event), default=DEFAULT_EVENTS),
+        takes=Listed(
+            most=16,
+            longest=64,
+            known=get_args(Event),
+            default=DEFAULT_EVENTS,
+            apart=("recognitions.completed", "recognitions.completed_with_results"),
+        ),
         means="What the callback URL is told of. Completed, with or without results, not both.",
     ),
     Parameter(

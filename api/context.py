@@ -10,6 +10,11 @@ from retention.settings import Settings
 SETTINGS = web.AppKey("SETTINGS", Settings)
 RETENTION = web.AppKey("RETENTION", Retention)
 BACKOFF = web.AppKey("BACKOFF", Backoff)
+DOCUMENT = web.AppKey("DOCUMENT", bytes)
+"""The OpenAPI document, with `api.operations.BASE` for the address of the service."""
+
+PAGE = web.AppKey("PAGE", str)
+"""The page made from it, likewise."""
 
 TRANSACTION: web.RequestKey[str] = web.RequestKey("TRANSACTION")
 """The id of this request, in its log line and in its answer."""

@@ -4,7 +4,9 @@ import structlog
 from aiohttp import web
 
 from api import responses
+from api.answers import Nothing
 from api.context import RETENTION
+from api.operations import Answer, Operation
 from retention.errors import Unavailable
 
 _log = structlog.get_logger()
@@ -23,3 +25,24 @@ async def ready(request: web.Request) -> web.Response:
         _log.warning("not ready", reason=str(error))
         return responses.health(503)
     return responses.health(200)
+
+
+LIVE = Operation(
+    handler=live,
+    id="live",
+    tag="Health",
+    summary="Whether the process is alive",
+    keyed=False,
+    answers=(Answer(status=200, means="It is.", example=Nothing()),),
+)
+READY = Operation(
+    handler=ready,
+    id="ready",
+    tag="Health",
+    summary="Whether the process can do its work",
+    keyed=False,
+    answers=(
+        Answer(status=200, means="It can.", example=Nothing()),
+        Answer(status=503, means="What it depends on is not fit for work; its log says why.", example=Nothing()),
+    ),
+)

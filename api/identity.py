@@ -10,10 +10,11 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from api import bodies, responses
+from api import answers, bodies, responses
 from api.auth import count_failure
 from api.context import RETENTION, SETTINGS, TENANT, TRANSACTION
-from api.problems import UNAUTHORIZED
+from api.operations import BASE, Answer, Body, Operation
+from api.problems import UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
 
 LARGEST = 8192
 """The largest body that is read, in bytes. IBM's SDKs send a few hundred."""
@@ -22,8 +23,8 @@ GRANT = "urn:ibm:params:oauth:grant-type:apikey"
 """What alone can be exchanged for a token."""
 
 
-class _Credentials(Struct, frozen=True, kw_only=True):
-    """What a client of Cloud Pak for Data sends: the Python SDK null for what was not given, Node's not at all."""
+class Credentials(Struct, frozen=True, kw_only=True):
+    """What a client of Cloud Pak for Data sends; null and nothing are the same."""
 
     username: str | None = None
     password: str | None = None
@@ -46,9 +47,9 @@ async def token(request: web.Request) -> web.Response:
 async def authorize(request: web.Request) -> web.Response:
     """Exchange the API key of a JSON object for a token; it may be the password of whatever user."""
     try:
-        credentials = msgspec.json.decode(await _body(request), type=_Credentials)
+        credentials = msgspec.json.decode(await _body(request), type=Credentials)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        credentials = _Credentials()
+        credentials = Credentials()
     bought = await request.app[RETENTION].tokens.issue(credentials.api_key or credentials.password or "")
     if bought is None:
         count_failure(request)
@@ -59,3 +60,59 @@ async def authorize(request: web.Request) -> web.Response:
 
 async def _body(request: web.Request) -> bytes:
     return await bodies.read_small(request, limit=LARGEST, within=request.app[SETTINGS].upload_stall)
+
+
+_JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.….…"
+_BODY_REFUSALS = (*bodies.refusals(LARGEST), WRONG_CREDENTIALS, UNAVAILABLE)
+
+TOKEN = Operation(
+    handler=token,
+    id="getIamToken",
+    tag="Tokens",
+    summary="Buy a token as from IBM's IAM",
+    keyed=False,
+    body=Body(
+        means=f"At most {LARGEST} bytes. Other fields mean nothing.",
+        content={
+            "application/x-www-form-urlencoded": {
+                "type": "object",
+                "properties": {"grant_type": {"const": GRANT}, "apikey": {"type": "string", "minLength": 1}},
+                "required": ["grant_type", "apikey"],
+            }
+        },
+    ),
+    answers=(
+        Answer(
+            status=200,
+            means="A token.",
+            example=answers.IamToken(access_token=_JWT, expires_in=3600, expiration=1787000000),
+        ),
+        Answer(
+            status=400,
+            means="The key buys nothing, or the grant type is another.",
+            example=answers.IamError(
+                error_code="BXNIM0415E",
+                error_message="Provided API key could not be found.",
+                context=answers.IamContext(request_id="5f1c0a4e2b7d4c6f9a3e8b1d0c7f6a25"),
+            ),
+        ),
+    ),
+    refusals=_BODY_REFUSALS,
+    arguments=f"-d apikey=$APIKEY --data-urlencode grant_type={GRANT}",
+    python=f"IAMAuthenticator(apikey, url={BASE!r}).token_manager.get_token()",
+)
+AUTHORIZE = Operation(
+    handler=authorize,
+    id="authorize",
+    tag="Tokens",
+    summary="Buy a token as from Cloud Pak for Data",
+    keyed=False,
+    body=Body(
+        means=f"At most {LARGEST} bytes. The API key as `api_key`, or as the password of whatever user.",
+        content={"application/json": answers.reference(Credentials)},
+    ),
+    answers=(Answer(status=200, means="A token.", example=answers.Token(token=_JWT)),),
+    refusals=(UNAUTHORIZED, *_BODY_REFUSALS),
+    arguments="""--json '{"username": "anybody", "password": "'$APIKEY'"}'""",
+    python=f"CloudPakForDataAuthenticator('anybody', apikey, {BASE!r}).token_manager.get_token()",
+)

@@ -7,10 +7,10 @@ type is believed, since raw samples may begin like anything. `audio/basic` is mu
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
-from api.problems import Problem, printable
+from api.problems import Problem, Refusal, printable
 from retention.job import SAMPLING_RATES, Media
 
 SIGNATURE_LENGTH: Final = 12
@@ -29,11 +29,28 @@ _CONTAINERS: Mapping[str, str] = {
     "audio/webm": "audio/webm",
 }
 _RAW = frozenset({"audio/alaw", "audio/basic", "audio/g729", "audio/l16", "audio/mulaw"})
+_OF_ONE_RATE = frozenset({"audio/basic", "audio/g729"})
 _UNTOLD = frozenset({"", "application/octet-stream", "application/json", "application/x-www-form-urlencoded"})
 """What clients send that say nothing about the audio: the last two are defaults of Node's SDK and of curl."""
 
 _CHANNELS = range(1, 17)
 _PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+
+REFUSALS = (
+    Refusal(400, "… needs the parameter 'rate', as in '…'"),
+    Refusal(400, "'…' of … must be …"),
+    Refusal(400, "unable to transcode data stream … -> audio/x-float-array"),
+    Refusal(415, "unsupported media type…"),
+)
+"""What the functions here may raise."""
+
+
+def taken() -> Iterator[str]:
+    """Yield the types that a client may well declare; those of raw audio with the parameter that they need."""
+    yield from _CONTAINERS
+    for name in sorted(_RAW):
+        yield name if name in _OF_ONE_RATE else f"{name};rate=16000"
+    yield "application/octet-stream"
 
 
 def declared(header: str) -> Media | None:

@@ -2,11 +2,13 @@
 
 from aiohttp import web
 
-from api import responses
+from api import answers, responses
 from api.addresses import base
 from api.context import RETENTION
-from api.problems import Problem, printable
-from retention.offer import models
+from api.operations import BASE, Answer, Field, Operation
+from api.problems import ANSWERS, Problem, Refusal, printable
+from retention.errors import NothingOffered
+from retention.offer import DEFAULT_MODEL, models
 
 
 async def every(request: web.Request) -> web.Response:
@@ -29,3 +31,44 @@ def _url(request: web.Request) -> str:
     """Return the address of the list, with the prefix that the client used."""
     path = request.rel_url.raw_path
     return base(request) + path[: path.rindex("/v1/models")] + "/v1/models"
+
+
+_EXAMPLE = answers.Model(
+    name=DEFAULT_MODEL,
+    language="en-US",
+    rate=16000,
+    url=f"{BASE}/v1/models/{DEFAULT_MODEL}",
+    supported_features=answers.SupportedFeatures(),
+    description="en-US, recognised by pocketsphinx; every name of a language means the same.",
+)
+UNKNOWN = Refusal(404, "Model … not found")
+
+EVERY = Operation(
+    handler=every,
+    id="listModels",
+    tag="Models",
+    summary="List all models",
+    means="The names that IBM's clients know, for the languages that the engine at hand serves.",
+    answers=(Answer(status=200, means="The models.", example=answers.Models(models=[_EXAMPLE])),),
+    refusals=(ANSWERS[NothingOffered],),
+    python="speech.list_models()",
+)
+ONE = Operation(
+    handler=one,
+    id="getModel",
+    tag="Models",
+    summary="Show one model",
+    fields=(
+        Field(
+            name="model",
+            where="path",
+            means="The name of the model.",
+            schema={"type": "string", "minLength": 1},
+            required=True,
+            example=DEFAULT_MODEL,
+        ),
+    ),
+    answers=(Answer(status=200, means="The model.", example=_EXAMPLE),),
+    refusals=(UNKNOWN, ANSWERS[NothingOffered]),
+    python=f"speech.get_model({DEFAULT_MODEL!r})",
+)

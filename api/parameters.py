@@ -86,18 +86,18 @@ def _read(query: MultiMapping[str], model: str, able: frozenset[Need]) -> _Readi
         parameter = PARAMETERS.get(name)
         if parameter is None:
             reading.unknown.append(printable(name))
-        elif name in _PRESUME_CALLBACK and "callback_url" not in query:
+            continue
+        value = parameter.takes.read(name, query.getall(name))
+        if name in _PRESUME_CALLBACK and "callback_url" not in query:
             reading.unexpected.append(
                 f"unexpected query parameter '{name}', query parameter 'callback_url' was not specified"
             )
+        elif parameter.takes.changes_nothing(value) or (parameter.needs is not None and parameter.needs <= able):
+            reading.values[name] = value
+        elif parameter.otherwise == "refuse":
+            raise Problem(400, f"{name} is not a supported feature for model {model}")
         else:
-            value = parameter.takes.read(name, query.getall(name))
-            if parameter.takes.changes_nothing(value) or (parameter.needs is not None and parameter.needs <= able):
-                reading.values[name] = value
-            elif parameter.otherwise == "refuse":
-                raise Problem(400, f"{name} is not a supported feature for model {model}")
-            else:
-                reading.unsupported.append(name)
+            reading.unsupported.append(name)
     _pair_keywords(reading)
     if reading.values.get("enrichments") not in (None, "", "punctuation"):
         del reading.values["enrichments"]
@@ -118,8 +118,6 @@ def _told(values: dict[str, Any]) -> Told | None:
     if "callback_url" not in values:
         return None
     events = cast("tuple[Event, ...]", values.get("events")) or DEFAULT_EVENTS
-    if {"recognitions.completed", "recognitions.completed_with_results"} <= set(events):
-        raise Problem(400, "'events' takes recognitions.completed or recognitions.completed_with_results, not both")
     return Told(url=values["callback_url"], events=events, user_token=values.get("user_token", ""))
 
 

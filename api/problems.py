@@ -40,6 +40,10 @@ MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP.")
 JOB_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "job not found")
 PATH_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
 UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Speech to Text"'})
+WRONG_CREDENTIALS = Refusal(
+    HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong credentials came from this address; wait.", {"Retry-After": "60"}
+)
+"""With the seconds that it is really to wait in the place of these."""
 CALLBACK_REFUSED = Refusal(HTTPStatus.BAD_REQUEST, "The callback URL is not valid, or its server did not answer.")
 UNAVAILABLE = Refusal(
     HTTPStatus.SERVICE_UNAVAILABLE, "The service is unavailable for a moment; try again.", RETRY_AFTER

@@ -1,4 +1,4 @@
-"""What clients get: the bodies of spec 1.3 to 1.6, 1.11 and 1.12, and the headers that every answer bears."""
+"""How answers are made: the bodies of `api.answers`, and the headers that every answer bears."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from api import answers
 from retention.job import Completed, Failed, FailureReason, Job, Waiting
 from retention.offer import Model
 
@@ -31,105 +32,12 @@ FAILURES: Mapping[FailureReason, str] = {
 }
 """What a client reads of a failed job. The first is IBM's wording (spec 1.3), without the type of the stream."""
 
-_Status = Literal["waiting", "processing", "completed", "failed"]
-
-
-class _Created(Struct, frozen=True, kw_only=True):
-    id: str
-    status: _Status
-    created: str
-    url: str
-    warnings: tuple[str, ...] | UnsetType = UNSET
-
-
-class _Listed(Struct, frozen=True, kw_only=True):
-    id: str
-    created: str
-    updated: str
-    status: _Status
-    user_token: str | UnsetType = UNSET
-
-
-class _Registered(Struct, frozen=True, kw_only=True):
-    status: Literal["created", "already created"]
-    url: str
-
-
-class _List(Struct, frozen=True, kw_only=True):
-    recognitions: list[_Listed]
-
-
-class _Features(Struct, frozen=True, kw_only=True):
-    custom_language_model: bool = False
-    custom_acoustic_model: bool = False
-    speaker_labels: bool = False
-    low_latency: bool | UnsetType = UNSET
-
-
-class _Model(Struct, frozen=True, kw_only=True):
-    name: str
-    language: str
-    rate: int
-    url: str
-    supported_features: _Features
-    description: str
-
-
-class _Models(Struct, frozen=True, kw_only=True):
-    models: list[_Model]
-
-
-class _Failure(Struct, frozen=True, kw_only=True):
-    error: str
-
-
-class _Checked(Struct, frozen=True, kw_only=True):
-    id: str
-    results: tuple[Raw | _Failure] | UnsetType = UNSET
-    created: str
-    updated: str
-    status: _Status
-
-
-class _Error(Struct, frozen=True, kw_only=True):
-    code: int
-    code_description: str
-    error: str
-
-
-class _Bought(Struct, frozen=True, kw_only=True):
-    access_token: str
-    refresh_token: str = "not_supported"  # noqa: S105 - the contract's word
-    token_type: str = "Bearer"  # noqa: S105 - the same
-    expires_in: int
-    expiration: int
-    scope: str = "ibm openid"
-
-
-class _Authorized(Struct, frozen=True, kw_only=True):
-    token: str
-
-
-class _IamContext(Struct, frozen=True, kw_only=True, rename="camel"):
-    request_id: str
-
-
-class _IamError(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    error_code: str
-    error_message: str
-    error_details: str = ""
-    context: _IamContext
-
-
-class _Nothing(Struct, frozen=True):
-    pass
-
 
 def created(job: Waiting, *, url: str, warnings: tuple[str, ...]) -> web.Response:
     """Present a job that was just accepted (spec 1.3); `url` is its absolute address."""
     return _json(
         HTTPStatus.CREATED,
-        _Created(
+        answers.CreatedJob(
             id=job.id,
             status=_status(job),
             created=_instant(job.created),
@@ -142,7 +50,7 @@ def created(job: Waiting, *, url: str, warnings: tuple[str, ...]) -> web.Respons
 def listed(jobs: list[tuple[Job, str]]) -> web.Response:
     """Present a tenant's jobs, in the order given, each with its user token if it has one (spec 1.4)."""
     rows = [
-        _Listed(
+        answers.ListedJob(
             id=job.id,
             created=_instant(job.created),
             updated=_instant(job.updated),
@@ -151,7 +59,7 @@ def listed(jobs: list[tuple[Job, str]]) -> web.Response:
         )
         for job, user_token in jobs
     ]
-    return _json(HTTPStatus.OK, _List(recognitions=rows))
+    return _json(HTTPStatus.OK, answers.ListedJobs(recognitions=rows))
 
 
 def checked(job: Job, results: bytes | None) -> web.Response:
@@ -159,14 +67,14 @@ def checked(job: Job, results: bytes | None) -> web.Response:
 
     A failed job says why in `results[0].error`, since the contract has no other place for it.
     """
-    told: tuple[Raw | _Failure] | UnsetType = UNSET
+    told: tuple[Raw] | UnsetType = UNSET
     if isinstance(job, Completed) and results is not None:
         told = (Raw(results),)
     elif isinstance(job, Failed):
-        told = (_Failure(error=FAILURES[job.reason]),)
+        told = (Raw(msgspec.json.encode(answers.Failure(error=FAILURES[job.reason]))),)
     return _json(
         HTTPStatus.OK,
-        _Checked(
+        answers.CheckedJob(
             id=job.id,
             results=told,
             created=_instant(job.created),
@@ -178,7 +86,7 @@ def checked(job: Job, results: bytes | None) -> web.Response:
 
 def models(models: list[Model], *, engine: str, url: str) -> web.Response:
     """Present all models (spec 1.8); `url` is the absolute address of their list."""
-    return _json(HTTPStatus.OK, _Models(models=[_model(model, engine, url) for model in models]))
+    return _json(HTTPStatus.OK, answers.Models(models=[_model(model, engine, url) for model in models]))
 
 
 def model(model: Model, *, engine: str, url: str) -> web.Response:
@@ -194,8 +102,8 @@ def deleted() -> web.Response:
 def registered(url: str, *, new: bool) -> web.Response:
     """Say that a callback URL is registered (spec 1.1)."""
     if new:
-        return _json(HTTPStatus.CREATED, _Registered(status="created", url=url))
-    return _json(HTTPStatus.OK, _Registered(status="already created", url=url))
+        return _json(HTTPStatus.CREATED, answers.RegisteredCallback(status="created", url=url))
+    return _json(HTTPStatus.OK, answers.RegisteredCallback(status="already created", url=url))
 
 
 def done() -> web.Response:
@@ -205,12 +113,12 @@ def done() -> web.Response:
 
 def bought(token: str, *, expires_in: int, expiration: int) -> web.Response:
     """Hand out a token that is good for so many seconds, until that unix second (spec 1.11)."""
-    return _json(HTTPStatus.OK, _Bought(access_token=token, expires_in=expires_in, expiration=expiration))
+    return _json(HTTPStatus.OK, answers.IamToken(access_token=token, expires_in=expires_in, expiration=expiration))
 
 
 def authorized(token: str) -> web.Response:
     """Hand out a token (spec 1.12)."""
-    return _json(HTTPStatus.OK, _Authorized(token=token))
+    return _json(HTTPStatus.OK, answers.Token(token=token))
 
 
 def unknown_key(transaction: str) -> web.Response:
@@ -227,20 +135,20 @@ def unknown_grant(transaction: str, *, taken: str) -> web.Response:
 
 def health(status: Literal[200, 503]) -> web.Response:
     """Say how the process is, by the status alone: the answer goes to anybody."""
-    return _json(status, _Nothing())
+    return _json(status, answers.Nothing())
 
 
 def refused(status: int, sentence: str, headers: Mapping[str, str]) -> web.Response:
     """Present an error (spec 1.0, "Error body")."""
     phrase = HTTPStatus(status).phrase
-    return _json(status, _Error(code=status, code_description=phrase, error=sentence), headers)
+    return _json(status, answers.Error(code=status, code_description=phrase, error=sentence), headers)
 
 
 def _iam_error(code: str, message: str, transaction: str, details: str = "") -> web.Response:
-    context = _IamContext(request_id=transaction)
+    context = answers.IamContext(request_id=transaction)
     return _json(
         HTTPStatus.BAD_REQUEST,
-        _IamError(error_code=code, error_message=message, error_details=details, context=context),
+        answers.IamError(error_code=code, error_message=message, error_details=details or UNSET, context=context),
     )
 
 
@@ -253,21 +161,21 @@ def _json(status: int, body: Struct, headers: Mapping[str, str] | None = None) -
     )
 
 
-def _model(model: Model, engine: str, url: str) -> _Model:
+def _model(model: Model, engine: str, url: str) -> answers.Model:
     # The former generation of models knows no such feature (spec 1.8).
     former = model.name.endswith(("_BroadbandModel", "_NarrowbandModel"))
-    return _Model(
+    return answers.Model(
         name=model.name,
         language=model.language,
         rate=model.rate,
         url=f"{url}/{model.name}",
-        supported_features=_Features(low_latency=UNSET if former else False),
+        supported_features=answers.SupportedFeatures(low_latency=UNSET if former else False),
         description=f"{model.language}, recognised by {engine}; every name of a language means the same.",
     )
 
 
-def _status(job: Job) -> _Status:
-    tag: _Status = type(job).__struct_config__.tag  # type: ignore[assignment] # our records' tags are these
+def _status(job: Job) -> answers.Status:
+    tag: answers.Status = type(job).__struct_config__.tag  # type: ignore[assignment] # our records' tags are these
     return tag
 
 

@@ -123,3 +123,15 @@ async def _chained(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
     yield head
     async for piece in rest:
         yield piece
+
+
+REFUSALS = (
+    Refusal(400, f"Stream was … bytes but needs to be at least {LEAST} bytes."),
+    _BAD_GZIP,
+    bodies.CLOSED,
+    Refusal(408, "No audio arrived for … seconds."),
+    Refusal(408, "The audio did not arrive within … seconds."),
+    Refusal(413, "The audio exceeds the limit of … bytes."),
+    Refusal(415, "unsupported content encoding '…'"),
+)
+"""What the functions here may raise."""

@@ -13,9 +13,10 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from retention.job import Completed, Event, Failed, Job, JobId, Processing, Waiting
+from retention.results import EncodedResults
 
 DEFAULT_EVENTS: tuple[Event, ...] = ("recognitions.started", "recognitions.completed", "recognitions.failed")
 """What is told when the client names no events (spec 1.3)."""
@@ -42,14 +43,13 @@ class Pending(Struct, frozen=True, kw_only=True):
     tries: int = 0
 
 
-class _Body(Struct, frozen=True, kw_only=True):
+class Notification(Struct, frozen=True, kw_only=True):
+    """What a receiver reads. `user_token` is empty if there is none; `results` is of completed_with_results only."""
+
     id: str
     event: Event
     user_token: str
-
-
-class _BodyWithResults(_Body, frozen=True, kw_only=True):
-    results: tuple[msgspec.Raw]
+    results: tuple[EncodedResults] | UnsetType = UNSET
 
 
 def event_of(job: Job) -> Event | None:
@@ -78,10 +78,8 @@ def body(job: JobId, event: Event, user_token: str, results: bytes | None) -> by
 
     `results` is the results object as JSON; only `completed_with_results` has one.
     """
-    if results is None:
-        return msgspec.json.encode(_Body(id=job, event=event, user_token=user_token))
-    told = msgspec.Raw(as_javascript_writes(results))
-    return msgspec.json.encode(_BodyWithResults(id=job, event=event, user_token=user_token, results=(told,)))
+    told = UNSET if results is None else (Raw(as_javascript_writes(results)),)
+    return msgspec.json.encode(Notification(id=job, event=event, user_token=user_token, results=told))
 
 
 def as_javascript_writes(document: bytes) -> bytes:

@@ -20,10 +20,11 @@ import msgspec
 from msgspec import Struct
 
 from retention.job import Media
+from retention.results import AudioMetrics
 from worker import sandbox
 from worker.errors import EngineFailed, TooLong, Undecodable
 from worker.media import RATE, Decoding
-from worker.metrics import AudioMetrics, Meter
+from worker.metrics import INTERVAL, Meter
 from worker.segments import LONGEST, Segment, segments
 
 _HEADER = struct.Struct("!cQI")
@@ -208,7 +209,8 @@ def _listen(decoding: Decoding, order: Order, send: Callable[[bytes, int, bytes]
             heard = found
             send(_PROGRESS, found, b"")
     if meter:
-        send(_METRICS, heard, msgspec.json.encode(AudioMetrics(accumulated=meter.accumulated())))
+        metrics = AudioMetrics(sampling_interval=INTERVAL, accumulated=meter.accumulated())
+        send(_METRICS, heard, msgspec.json.encode(metrics))
     return heard
 
 

@@ -4,23 +4,13 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from msgspec import Struct
-
+from retention.results import Match
 from worker.phrases import Spoken
 
 _WIDEST_GAP = 0.1
 """Seconds between two words of one keyword, at most."""
 
 _EDGES = re.compile(r"^\W+|\W+$")
-
-
-class Match(Struct, frozen=True, kw_only=True):
-    """A keyword that was found: as it was transcribed, in seconds from the start of the audio."""
-
-    normalized_text: str
-    start_time: float
-    end_time: float
-    confidence: float
 
 
 class Keywords:

@@ -14,8 +14,9 @@ from typing import Any
 
 import av
 from av.filter import Graph
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
+from retention.results import Accumulated, Bin
 from worker.media import RATE
 from worker.segments import Segment
 
@@ -27,35 +28,6 @@ _FULL = 32768
 _DEPTH = 96.0
 _LOST, _THERE = -58.0, -42.0
 """Decibels of the upper half below the whole: certainly missing, certainly there (measured on recordings)."""
-
-
-class Bin(Struct, frozen=True):
-    """One bar of a histogram: how many intervals had a value of at least `begin` and less than `end`."""
-
-    begin: float
-    end: float
-    count: int
-
-
-class Accumulated(Struct, frozen=True, kw_only=True):
-    """The measures of the whole recording. `signal_to_noise_ratio` is in dB; there is none without pauses or speech."""
-
-    final: bool = True
-    end_time: float
-    signal_to_noise_ratio: float | UnsetType = UNSET
-    speech_ratio: float
-    high_frequency_loss: float
-    direct_current_offset: list[Bin]
-    clipping_rate: list[Bin]
-    speech_level: list[Bin]
-    non_speech_level: list[Bin]
-
-
-class AudioMetrics(Struct, frozen=True, kw_only=True):
-    """The measures, and the seconds of one interval."""
-
-    sampling_interval: float = INTERVAL
-    accumulated: Accumulated
 
 
 class Meter:

@@ -6,15 +6,12 @@ chose: several segments, or a part of one.
 
 import heapq
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
 from msgspec import Struct
 
+from retention.results import Ending
 from worker.media import RATE
 from worker.recognizers import Utterance, Word
-
-Ending = Literal["full_stop", "silence", "end_of_data", "reset"]
-"""Why an utterance ended: a sentence did, a pause came, the audio was over, or it had lasted two minutes."""
 
 LONGEST = 120.0
 """Seconds after which a phrase ends without a pause."""

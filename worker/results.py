@@ -1,85 +1,26 @@
-"""The shape of a result (spec 4): what IBM's clients read.
+"""How a results object is made (spec 4): transcripts that end in one space, and numbers with two decimals."""
 
-Clients get transcripts that end in one space, times from the start of the audio, and probabilities, all with two
-decimals.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw
 
 from retention.job import Submission
-from worker.keywords import Keywords, Match
-from worker.metrics import AudioMetrics
-from worker.phrases import Ending, Phrase, Spoken
+from retention.results import (
+    Alternative,
+    AudioMetrics,
+    EnrichedResults,
+    EnrichedTranscript,
+    ProcessedAudio,
+    ProcessingMetrics,
+    Result,
+    Results,
+    Span,
+)
+from worker.keywords import Keywords
+from worker.phrases import Phrase, Spoken
 from worker.profanity import censored
-
-
-class Alternative(Struct, frozen=True, kw_only=True):
-    """A reading of an utterance (spec 4.2 to 4.4); only the first has more than its transcript."""
-
-    transcript: str
-    confidence: float | UnsetType = UNSET
-    timestamps: list[tuple[str, float, float]] | UnsetType = UNSET
-    word_confidence: list[tuple[str, float]] | UnsetType = UNSET
-
-
-class Result(Struct, frozen=True, kw_only=True):
-    """An utterance (spec 4.1)."""
-
-    final: bool = True
-    alternatives: list[Alternative]
-    keywords_result: Mapping[str, list[Match]] | UnsetType = UNSET
-    end_of_utterance: Ending | UnsetType = UNSET
-
-
-class ProcessedAudio(Struct, frozen=True, kw_only=True):
-    """Seconds of audio: that came, that the engine saw, and that were recognised."""
-
-    received: float
-    seen_by_engine: float
-    transcription: float
-
-
-class ProcessingMetrics(Struct, frozen=True, kw_only=True):
-    """How much was done, in seconds of audio and of real time (spec 4.7)."""
-
-    processed_audio: ProcessedAudio
-    wall_clock_since_first_byte_received: float
-    periodic: bool = False
-
-
-class Span(Struct, frozen=True, rename={"from_": "from"}):
-    """Seconds from the start of the audio."""
-
-    from_: float
-    to: float
-
-
-class EnrichedTranscript(Struct, frozen=True):
-    """The whole text, with punctuation."""
-
-    text: str
-    timestamp: Span
-
-
-class EnrichedResults(Struct, frozen=True, kw_only=True):
-    """What `enrichments=punctuation` adds (spec 4.1)."""
-
-    transcript: EnrichedTranscript
-    status: str = "success"
-
-
-class Results(Struct, frozen=True, kw_only=True):
-    """SpeechRecognitionResults (spec 4.1). The utterances are encoded already: an hour of them is many."""
-
-    result_index: int = 0
-    results: Sequence[Raw]
-    processing_metrics: ProcessingMetrics | UnsetType = UNSET
-    audio_metrics: AudioMetrics | UnsetType = UNSET
-    enriched_results: EnrichedResults | UnsetType = UNSET
-    warnings: tuple[str, ...] | UnsetType = UNSET
 
 
 class Presenter:
@@ -120,7 +61,7 @@ class Presenter:
         audio = ProcessedAudio(received=_seconds(heard), seen_by_engine=_seconds(heard), transcription=_seconds(heard))
         return msgspec.json.encode(
             Results(
-                results=self._results,
+                results=cast("list[Result]", self._results),  # encoded already: an hour of them is many
                 processing_metrics=ProcessingMetrics(
                     processed_audio=audio, wall_clock_since_first_byte_received=_seconds(took)
                 )

@@ -8,12 +8,12 @@ from typing import Any, Self, cast
 
 import aiohttp
 
-_ADDRESSES = (f"127.1.{number // 250}.{number % 250 + 1}" for number in itertools.count())
+addresses = (f"127.1.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
 def from_elsewhere() -> aiohttp.TCPConnector:
     """Return connections from an address that no other test uses: wrong credentials are counted by address."""
-    return aiohttp.TCPConnector(local_addr=(next(_ADDRESSES), 0))
+    return aiohttp.TCPConnector(local_addr=(next(addresses), 0))
 
 
 class Client:

@@ -259,7 +259,7 @@ def test_what_would_mislead_is_refused(query: str) -> None:
 
 def test_warnings_are_one_sentence_for_each_kind_in_the_order_of_the_query() -> None:
     """Names are listed as the client wrote them, each once."""
-    query = "b=1&low_latency=true&a=&interim_results=true&sad_module=2&b=2&user_token=job25&events=x"
+    query = "b=1&low_latency=true&a=&interim_results=true&sad_module=2&b=2&user_token=job25&events=recognitions.failed"
     assert honoured(query).warnings == (
         "unexpected query parameter 'user_token', query parameter 'callback_url' was not specified",
         "unexpected query parameter 'events', query parameter 'callback_url' was not specified",

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 
 from retention.job import Media, Submission
+from retention.results import Accumulated, AudioMetrics, Bin
 from worker.media import RATE
-from worker.metrics import Accumulated, AudioMetrics, Bin
 from worker.phrases import Phrases
 from worker.recognizers import Utterance, Word
 from worker.results import Presenter
@@ -148,6 +148,7 @@ def test_audio_metrics_are_told_when_they_were_measured() -> None:
     """The object is IBM's, histograms and all."""
     bins = [Bin(0.0, 0.5, 3), Bin(0.5, 1.0, 0)]
     measured = AudioMetrics(
+        sampling_interval=0.1,
         accumulated=Accumulated(
             end_time=0.3,
             signal_to_noise_ratio=20.0,
@@ -157,7 +158,7 @@ def test_audio_metrics_are_told_when_they_were_measured() -> None:
             clipping_rate=bins,
             speech_level=bins,
             non_speech_level=bins,
-        )
+        ),
     )
     shown = presented([SAID], metrics=measured)["audio_metrics"]
     assert shown["accumulated"]["speech_level"] == [
