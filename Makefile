@@ -5,6 +5,8 @@ ARGS ?=
 PORT ?= 8080
 REDIS_URL ?=
 WORKERS ?= 1
+# How many tests run at a time. Most of them wait for processes, so there may be more of them than processors.
+JOBS ?= 4
 # Bounds of the load tests: users, seconds, the share of failed requests and the 95th percentile (ms) of any request.
 LOAD_USERS ?= 20
 LOAD_SECONDS ?= 120
@@ -17,6 +19,8 @@ CASES ?= 2000
 SEED ?=
 
 export PYTHON PORT REDIS_URL WORKERS
+# A stack is many short processes. Each would compile anew what it imports, for most of a second.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
@@ -34,8 +38,8 @@ run: .venv/.run ## Run Volant here: PORT= (8080), WORKERS= (1), REDIS_URL= (an o
 demo: .venv/.run ## Watch a recording be accepted, recognised, kept encrypted, and deleted for good
 	@exec .venv/bin/python -m deploy.demo
 
-test: .venv/.run .venv/.test .venv/.node ## Run the tests: ARGS= for pytest, such as ARGS="tests/unit -x"
-	@exec .venv/bin/python -m pytest $(ARGS)
+test: .venv/.run .venv/.test .venv/.node ## Run the tests: JOBS= at a time (4), ARGS= for pytest, such as ARGS="tests/unit -x -n0"
+	@exec .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: .venv/.run .venv/.test .venv/.check .venv/.load ## Check format, lint, types and the direction of imports
 	.venv/bin/ruff format --check

@@ -27,6 +27,9 @@ QUICK = {
 }
 """Settings of a stack with this engine that works on one job at a time and repairs soon."""
 
+CALLING = {**QUICK, "callback_loopback": "true"}
+"""The same, and receivers on this machine may be called."""
+
 AT_WORK = b"at-work"
 """What a child is called in the process table while it recognises what takes time."""
 

@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -16,14 +18,20 @@ from deploy.processes import RedisServer, temporary_directory
 from deploy.stack import Stack
 from retention.keyspace import OFFER, PERSISTENT
 from retention.offer import Offer
+from retention.tenants import Tenants
+from tests.recognizers import CALLING
 
 
 async def wait_until(holds: Callable[[], Awaitable[object]], *, within: float = 20.0) -> None:
-    """Return as soon as `holds` gives something true; fail after `within` seconds."""
-    give_up = time.monotonic() + within
+    """Return when `holds` gives something true; fail after `within` seconds.
+
+    It is asked the less often the longer it takes, so that tests that wait leave the processor to others.
+    """
+    began = time.monotonic()
     while not await holds():
-        assert time.monotonic() < give_up, f"not within {within} s"
-        await asyncio.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < within, f"not within {within} s"
+        await asyncio.sleep(min(max(0.02, waited / 20), 0.25))
 
 
 def kept_forever(redis_url: str) -> list[str]:
@@ -55,6 +63,22 @@ class StartStack(Protocol):
     """Start a stack of its own for one test."""
 
     def __call__(self, *, workers: int = 1, **settings: str) -> Stack: ...
+
+
+class StackUnderTest(Stack):
+    """A stack whose tenants are made by this process: the `volant` command would start Python twice for each."""
+
+    def new_tenant(self, name: str = "development") -> tuple[str, str]:
+        """See `Stack`. Its own thread, since a test may have an event loop that is running."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, self._created(name)).result()
+
+    async def _created(self, name: str) -> tuple[str, str]:
+        now = datetime.now(UTC)
+        async with Redis.from_url(self.redis_url) as redis:
+            tenants = Tenants(redis)
+            tenant = (await tenants.create(name, now=now)).id
+            return tenant, await tenants.create_key(tenant, now=now)
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +114,14 @@ def stack() -> Iterator[Stack]:
 
     Whatever the tests leave without expiry makes the last of them fail.
     """
-    with _leaving_nothing_forever() as running:
+    with running_stack() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def calling() -> Iterator[Stack]:
+    """Give a stack with the scripted engine that may call receivers on this machine, shared like `stack`."""
+    with running_stack(CALLING) as running:
         yield running
 
 
@@ -103,15 +134,15 @@ def fresh_stack() -> Iterator[StartStack]:
     with ExitStack() as cleanup:
 
         def start(*, workers: int = 1, **settings: str) -> Stack:
-            return cleanup.enter_context(_leaving_nothing_forever(settings, workers=workers))
+            return cleanup.enter_context(running_stack(settings, workers=workers))
 
         yield start
 
 
 @contextmanager
-def _leaving_nothing_forever(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
-    """Give a stack, and look before it stops, unless the test has left it without a Redis that answers."""
-    with temporary_directory() as directory, Stack(directory, settings=settings, workers=workers) as running:
+def running_stack(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
+    """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
+    with temporary_directory() as directory, StackUnderTest(directory, settings=settings, workers=workers) as running:
         if not workers:
             offer_without_a_worker(running.redis_url)
         yield running

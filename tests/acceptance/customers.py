@@ -3,7 +3,7 @@
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,7 @@ from retention.job import CustomerTag, TenantId
 from retention.keyring import Keyring, read_root_key
 from tests.acceptance.canary import files, hits, in_redis
 from tests.acceptance.client import Client
-from tests.acceptance.receiver import Receiver
+from tests.acceptance.receivers import Receiver, Told
 from tests.recognizers import recording
 from tests.stack import wait_until
 
@@ -27,8 +27,9 @@ class Customer:
         self.client = client
         self.tenant = TenantId(tenant)
         self.id = id_
-        self.path = f"/{secrets.token_hex(9)}"
-        self.url = f"{receiver.url}{self.path}?{secrets.token_hex(9)}"
+        self.path, self.query = f"/{secrets.token_hex(9)}", secrets.token_hex(9)
+        self.target = f"{self.path}?{self.query}"
+        self.url = receiver.url + self.target
         self.token = secrets.token_hex(9)
         self.jobs: dict[str, str] = {}
         self.metadata = f"customer_id={id_}"
@@ -70,6 +71,10 @@ class Customer:
         """Let the upload end."""
         self._more.set()
 
+    def heard(self, told: Sequence[Told]) -> list[tuple[str, str]]:
+        """Return what of this was told at the customer's URL: the ids of jobs and events, in the order of arrival."""
+        return [(each.id, each.event.removeprefix("recognitions.")) for each in told if each.target == self.target]
+
     async def traces(self, stack: Stack) -> list[str]:
         """Return what of the customer's is found in Redis or in the audio store, and where.
 
@@ -90,7 +95,7 @@ class Customer:
             "tag": keyring.tag(self.tenant, self.id),
             "user token": self.token,
             "path": self.path,
-            "query": self.url.partition("?")[2],
+            "query": self.query,
             "tag of the URL": keyring.url_tag(self.tenant, self.url),
         }
         return {name: value.encode() for name, value in known.items()}

@@ -127,8 +127,9 @@ async def reply(
 class Receiver:
     """A server on 127.0.0.1; a context manager that ends it, with every connection that it still has.
 
-    Public: `told`, the notifications in the order of their arrival; `asked`, the challenges; `behaviour`, which says
-    what becomes of a notification; `answer`, the same of a challenge; `others`, whatever else reached it.
+    Public: `told`, the notifications in the order of their arrival, at any path; `asked`, the challenges; `behaviour`,
+    which says what becomes of a notification; `answer`, the same of a challenge; `others`, whatever else reached it.
+    `path` is what its URL ends with.
     """
 
     def __init__(self, behaviour: Behaviour = well, *, path: str = "/told?by=volant") -> None:
@@ -193,7 +194,7 @@ class Receiver:
                 asked = Asked(challenge, headers, target)
                 self.asked.append(asked)
                 await self.answer(asked, writer)
-            elif method == "POST" and target == self._path:
+            elif method == "POST":
                 said: Any = json.loads(body)
                 told = Told(said["id"], said["event"], headers, body, target, time.time())
                 self.told.append(told)

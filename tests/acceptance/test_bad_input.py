@@ -24,7 +24,6 @@ RANDOM = b"\x00" + os.urandom(50_000)
 NOT_AUDIO = "unable to transcode data stream audio/{0} -> audio/x-float-array"
 BAD_GZIP = "The body is not what 'Content-Encoding: gzip' says: damaged, cut off, or followed by more."
 BAD_LABEL = "'X-Watson-Metadata' must be customer_id={id}, the id without ';' and '='"
-NOT_YET = "unsupported media type 'audio/{0}': this service does not take it yet"
 TTL = "'results_ttl' must be a whole number of at least 1"
 GZIP = {"Content-Encoding": "gzip"}
 
@@ -49,7 +48,7 @@ SUBMISSIONS: list[Submission] = [
     ("", (AUDIO / "flite_rms_0.m4a").read_bytes(), of("audio/mp4"), 415, "unsupported media type 'audio/mp4'"),
     ("", TEXT, of("multipart/form-data; boundary=x"), 415, "unsupported media type 'multipart/form-data'"),
     ("", TEXT, of("audio/l16"), 400, "audio/l16 needs the parameter 'rate', as in 'audio/l16; rate=16000'"),
-    ("", TEXT, of("audio/mulaw;rate=8000"), 415, NOT_YET.format("mulaw")),
+    ("", TEXT, of("audio/mulaw;rate=8"), 400, "'rate' of audio/mulaw must be a whole number from 1000 to 384000"),
     ("", WAV, {"Content-Encoding": "br"}, 415, "unsupported content encoding 'br'"),
     ("", gzip.compress(WAV)[:-20], GZIP, 400, BAD_GZIP),
     ("", gzip.compress(WAV) + TEXT, GZIP, 400, BAD_GZIP),

@@ -24,11 +24,11 @@ from tests.acceptance.receivers import (
     well,
 )
 from tests.acceptance.remains import left_over
-from tests.recognizers import QUICK, recording
+from tests.recognizers import CALLING, recording
 from tests.stack import StartStack, wait_until
 
 STARTED, COMPLETED = "recognitions.started", "recognitions.completed"
-SETTINGS = {**QUICK, "callback_loopback": "true", "jobs_at_once": "3", "lease": "3"}
+SETTINGS = {**CALLING, "jobs_at_once": "3", "lease": "3"}
 ALONE = 60
 EACH = 20
 

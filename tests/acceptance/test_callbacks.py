@@ -3,31 +3,22 @@
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 
-from deploy.processes import temporary_directory
 from deploy.stack import Stack
 from tests.acceptance.client import Client
 from tests.acceptance.receivers import SECRET, Receiver, Told, answers, fails_at_first, reply, well
 from tests.acceptance.remains import left_over, traces
-from tests.recognizers import QUICK, recording
+from tests.recognizers import recording
 from tests.stack import wait_until
 
 STARTED, COMPLETED, WITH_RESULTS, FAILED = (
     f"recognitions.{event}" for event in ("started", "completed", "completed_with_results", "failed")
 )
 BROKEN = b"RIFF\x00\x10\x00\x00WAVE\x00" + os.urandom(50_000)
-
-
-@pytest.fixture(scope="module")
-def calling() -> Iterator[Stack]:
-    """Give a stack that may call receivers on this machine."""
-    settings = {**QUICK, "callback_loopback": "true"}
-    with temporary_directory() as directory, Stack(directory, settings=settings) as running:
-        yield running
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import asyncio
 import base64
 import gzip
 import io
+import json
 import resource
 import secrets
 import struct
 import urllib.parse
 import wave
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from deploy.stack import Stack
 from retention.job import Processing, new_job_id
 from tests.acceptance.canary import Canary, files, forms, hits, places
 from tests.acceptance.persistence import hide_nothing, save
-from tests.acceptance.receiver import Receiver
+from tests.acceptance.receivers import Receiver, Told, answers
 from tests.acceptance.remains import records, uploading
 from tests.speech import AUDIO
 from tests.stack import StartStack, wait_until
@@ -46,7 +47,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     """Give a receiver that takes nothing."""
-    async with Receiver(status=500) as listening:
+    async with Receiver(answers(500), path="") as listening:
         yield listening
 
 
@@ -92,7 +93,7 @@ async def test_a_run_with_faults_leaves_no_marker_anywhere(
     await be_cut_off(stack, canary)
     stack.start_worker()
     await wait_until(lambda: is_processing(stack))
-    await wait_until(lambda: is_told(receiver))
+    await wait_until(lambda: is_told(receiver.told))
     await kill_all_but_the_api(stack, canary)
     assert await found() == []
 
@@ -106,9 +107,9 @@ async def test_a_run_with_faults_leaves_no_marker_anywhere(
     markers |= {f"word {at}": f'"{word}"'.encode() for at, word in enumerate(words) if len(word) > 3}
     assert await found() == []
 
-    receiver.status = 204
-    await wait_until(lambda: is_told(receiver, heard), within=60)
-    told = next(told.raw for told in receiver.told if told.taken and b'"results"' in told.raw)
+    receiver.behaviour, refused = answers(204), len(receiver.told)
+    await wait_until(lambda: is_told(receiver.told[refused:], heard), within=60)
+    told = next(told.body for told in receiver.told[refused:] if b'"results"' in told.body)
     assert canary.word("user token").encode() in told
     markers |= {
         "notification": told[told.index(b'"user_token"') :],
@@ -200,11 +201,9 @@ async def kill_all_but_the_api(stack: Stack, canary: Canary) -> None:
     stack.start_notifier()
 
 
-async def is_told(receiver: Receiver, job: str = "") -> bool:
-    """Tell whether a notification came, or one of this job that has the results and was taken."""
-    if not job:
-        return bool(receiver.told)
-    return any(told.taken and told.body["id"] == job and "results" in told.body for told in receiver.told)
+async def is_told(told: Sequence[Told], job: str = "") -> bool:
+    """Tell whether one of these notifications is of this job and has the results; or, without a job, there is any."""
+    return any(not job or (each.id == job and "results" in json.loads(each.body)) for each in told)
 
 
 async def is_processing(stack: Stack) -> bool:

@@ -1,6 +1,7 @@
 """A customer is erased at once and for good, with everything in every state, and nobody else (promises P3 and P6)."""
 
 import asyncio
+import functools
 import json
 import secrets
 import signal
@@ -18,12 +19,11 @@ from tests.acceptance.canary import files, hits
 from tests.acceptance.client import Client
 from tests.acceptance.customers import Customer
 from tests.acceptance.persistence import hide_nothing, save
-from tests.acceptance.receiver import Receiver
+from tests.acceptance.receivers import Receiver, answers, well
 from tests.acceptance.remains import at_work, busy, is_alive, nothing_left_over, said, uploading
-from tests.recognizers import QUICK, recording
+from tests.recognizers import CALLING, recording
 from tests.stack import StartStack, wait_until
 
-CALLING = {**QUICK, "callback_loopback": "true"}
 LEASE = 3.0
 IN_FLIGHT = 2.0
 """Seconds in which a notification may still arrive that was on its way when its customer was erased."""
@@ -73,7 +73,7 @@ async def test_one_customer_is_erased_and_three_are_not(fresh_stack: StartStack)
     tenants = [stack.new_tenant() for _ in range(2)]
     async with AsyncExitStack() as opened:
         one, other = [await opened.enter_async_context(Client(stack.url, key)) for _, key in tenants]
-        receiver = await opened.enter_async_context(Receiver(status=500))
+        receiver = await opened.enter_async_context(Receiver(answers(500), path=""))
         people = People(stack, one, other, (tenants[0][0], tenants[1][0]), receiver)
         await people.have_jobs()
         erased, others = people.erased, people.others
@@ -85,7 +85,7 @@ async def test_one_customer_is_erased_and_three_are_not(fresh_stack: StartStack)
         [child] = [child for child in children(stack) if child not in people.neighbours]
 
         assert await one.erase(erased.id) == (200, None)
-        moment = time.monotonic()
+        moment = time.time()
         assert await erased.traces(stack) == []
         for job in erased.jobs.values():
             assert (await one.look_up(job))[0] == 404
@@ -124,7 +124,7 @@ async def test_a_worker_that_finishes_after_the_erasure_leaves_nothing(fresh_sta
     stack = fresh_stack(workers=1, lease="60", **CALLING)  # renewed so seldom that the writer is not warned
     [worker] = stack.workers
     tenant, apikey = stack.new_tenant()
-    async with Client(stack.url, apikey) as client, Receiver(status=500) as receiver:
+    async with Client(stack.url, apikey) as client, Receiver(answers(500), path="") as receiver:
         customer = Customer(client, receiver, tenant, secrets.token_hex(9))
         await customer.register()
         await customer.submit("running", recording(3))
@@ -139,12 +139,12 @@ async def test_a_worker_that_finishes_after_the_erasure_leaves_nothing(fresh_sta
         await nothing_left_over(stack)
         assert await customer.traces(stack) == []
         await customer.register()
-        receiver.status = 200
+        receiver.behaviour, refused = well, len(receiver.told)
         await customer.submit("another", recording(0))
         another = customer.jobs["another"]
         events = [(another, "started"), (another, "completed")]
-        await wait_until(lambda: has_events(receiver, customer, events))
-        assert receiver.events(customer.path) == events
+        await wait_until(lambda: has_events(customer, events, receiver, refused))
+        assert customer.heard(receiver.told[refused:]) == events
 
 
 @pytest.mark.parametrize(
@@ -163,28 +163,27 @@ async def test_a_malformed_label_is_400(stack: Stack, metadata: str) -> None:
 
 async def all_are_told_everything(receiver: Receiver, customers: tuple[Customer, ...]) -> None:
     """Take notifications from now on, and return when every job of these customers ended and was told of in order."""
-    receiver.status = 200
+    receiver.behaviour, refused = well, len(receiver.told)
     for each in customers:
         events = [(job, event) for name, job in each.jobs.items() for event in EVENTS[name]]
-        await wait_until(lambda each=each, events=events: has_events(receiver, each, events), within=60)  # type: ignore[misc]
-        told = receiver.events(each.path)
+        await wait_until(functools.partial(has_events, each, events, receiver, refused), within=60)
+        told = each.heard(receiver.told[refused:])
         assert sorted(told) == sorted(events)
         for name, job in each.jobs.items():
             assert [event for id_, event in told if id_ == job] == EVENTS[name]
             assert await each.client.status(job) == ("failed" if name == "failed" else "completed")
 
 
-async def has_events(receiver: Receiver, customer: Customer, events: list[tuple[str, str]]) -> bool:
-    return set(events) <= set(receiver.events(customer.path))
+async def has_events(customer: Customer, events: list[tuple[str, str]], receiver: Receiver, since: int) -> bool:
+    """Tell whether the customer was told these events, by notifications from this one on."""
+    return set(events) <= set(customer.heard(receiver.told[since:]))
 
 
 def late(receiver: Receiver, customer: Customer, *, since: float) -> list[str]:
     """Return what was told of the customer's jobs, or at their URL, after this moment."""
     jobs = set(customer.jobs.values())
     return [
-        told.path
-        for told in receiver.told
-        if told.at > since and (told.path == customer.path or told.body["id"] in jobs)
+        told.target for told in receiver.told if told.at > since and (told.target == customer.target or told.id in jobs)
     ]
 
 

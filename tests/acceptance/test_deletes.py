@@ -5,18 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.processes import temporary_directory
 from deploy.stack import Stack
 from tests.acceptance.client import Client
 from tests.acceptance.remains import at_work, busy, is_alive, nothing_left_over, said, traces
 from tests.recognizers import QUICK, recording
-from tests.stack import StartStack, wait_until
+from tests.stack import StartStack, running_stack, wait_until
 
 
 @pytest.fixture(scope="module")
 def one_at_a_time() -> Iterator[Stack]:
     """Give a stack whose worker holds one job at a time, so that a second one waits."""
-    with temporary_directory() as directory, Stack(directory, settings=QUICK) as running:
+    with running_stack(QUICK) as running:
         yield running
 
 

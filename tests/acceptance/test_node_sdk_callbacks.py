@@ -8,25 +8,16 @@ from typing import Any
 
 import pytest
 
-from deploy.processes import temporary_directory
 from deploy.stack import Stack
 from tests.javascript import Program, Receiver, Sdk
-from tests.recognizers import QUICK, recording
+from tests.recognizers import CALLING, recording
 from tests.stack import StartStack
 
-SETTINGS = {**QUICK, "callback_loopback": "true"}
 SECRET = "Geheimnis, größer als ASCII"
 TOKEN = 'Auftrag 25 für "Grüße" 🎙'
 STARTED, COMPLETED, WITH_RESULTS, FAILED = (
     f"recognitions.{event}" for event in ("started", "completed", "completed_with_results", "failed")
 )
-
-
-@pytest.fixture(scope="module")
-def calling() -> Iterator[Stack]:
-    """Give a stack that may call receivers on this machine."""
-    with temporary_directory() as directory, Stack(directory, settings=SETTINGS) as running:
-        yield running
 
 
 def sdk_of(stack: Stack, drive: Program) -> Sdk:
@@ -196,7 +187,7 @@ async def test_without_a_secret_nothing_is_signed(sdk: Sdk, node: None, wav: dic
 
 async def test_sha1_is_a_setting(fresh_stack: StartStack, drive: Program, wav: dict[str, str]) -> None:
     """For receivers of before June 2025: the signature of IBM changes, that of Standard Webhooks does not."""
-    stack = fresh_stack(workers=1, callback_signature="sha1", **SETTINGS)
+    stack = fresh_stack(workers=1, callback_signature="sha1", **CALLING)
     sdk = sdk_of(stack, drive)
     with Receiver(secret=SECRET, hash_="sha1") as receiver:
         url = register(sdk, receiver)

@@ -7,24 +7,22 @@ from pathlib import Path
 import pytest
 import redis
 
-from deploy.processes import temporary_directory
 from deploy.stack import Stack
 from tests.acceptance.canary import Canary, files, hits, places
 from tests.acceptance.client import Client
 from tests.acceptance.persistence import hide_nothing, save
-from tests.acceptance.remains import busy, completions, traces
+from tests.acceptance.remains import at_work, busy, completions, traces
 from tests.acceptance.test_canary import titled
 from tests.recognizers import QUICK, recording
 from tests.speech import AUDIO
-from tests.stack import StartStack, assert_all_expire, wait_until
+from tests.stack import StartStack, running_stack, wait_until
 
 
 @pytest.fixture(scope="module")
 def logging() -> Iterator[Stack]:
     """Give a stack that keeps a request log, and works on one job at a time."""
-    with temporary_directory() as directory, Stack(directory, settings=QUICK | {"request_log": "true"}) as running:
+    with running_stack(QUICK | {"request_log": "true"}) as running:
         yield running
-        assert_all_expire(running.redis_url)
 
 
 class Customer(Client):
@@ -99,9 +97,12 @@ async def test_exactly_what_may_be_kept_is_there(logging: Stack) -> None:
             await client.complete(logging, recording(0), X_WDC_PL_OPT_OUT="1"),
         ]
         kept.append(await client.complete(logging, recording(0), X_Watson_Learning_Opt_Out="false"))
-        running = await client.send(recording(2))
+        running = await client.send(recording(0.5))
         await wait_until(lambda: busy(logging))
+        [child] = at_work(logging.workers[0])
+        child.suspend()
         logging.volant("tenant", "update", tenant, "--learning-opt-out")
+        child.resume()
         await completions(logging, running)
         out += [
             running,

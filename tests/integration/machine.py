@@ -38,6 +38,8 @@ class Machine(RuleBasedStateMachine):
     """A cell on a real Redis and a real directory, beside its model. What may happen to it is said by others."""
 
     url: ClassVar[str]
+    patience: ClassVar[float] = 10.0
+    """How long any one thing may take, in seconds: what is broken may never end."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +91,7 @@ class Machine(RuleBasedStateMachine):
         self.directory.cleanup()
 
     def run(self, action: Coroutine[Any, Any, T]) -> T:
-        return self.loop.run_until_complete(asyncio.wait_for(action, 10))  # what is broken may never end
+        return self.loop.run_until_complete(asyncio.wait_for(action, self.patience))
 
     def now(self) -> datetime:
         return self.run(self.cell.store.now())

@@ -23,6 +23,7 @@ from retention.store import JobStore
 from tests.integration.afterwards import Afterwards
 from tests.integration.history import History
 from tests.integration.lifecycle import Lifecycle
+from tests.integration.machine import Machine
 from tests.integration.written import run_written
 
 
@@ -216,8 +217,9 @@ AFTERWARDS_FUNCTIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
 pytestmark = pytest.mark.timeout(300)
 
 
-def the_model_check_fails(server: RedisServer, histories: type[Lifecycle]) -> None:
+def the_model_check_fails(server: RedisServer, histories: type[Lifecycle], patch: pytest.MonkeyPatch) -> None:
     histories.url = server.url
+    patch.setattr(Machine, "patience", 3.0)
     with pytest.raises((AssertionError, RetentionError, TimeoutError)):
         check(histories)
 
@@ -261,7 +263,7 @@ def test_a_broken_script_is_found_out(
 
     for module in (store, queue, leases, outbox):
         monkeypatch.setattr(module, "script", broken)
-    the_model_check_fails(redis_server, histories)
+    the_model_check_fails(redis_server, histories, monkeypatch)
 
 
 @pytest.mark.parametrize(("histories", "breakage"), RULES, ids=[rule.__name__ for _, rule in RULES])
@@ -273,4 +275,4 @@ def test_a_broken_rule_is_found_out(
 ) -> None:
     """One rule in the service is wrong, and some history shows it."""
     breakage(monkeypatch)
-    the_model_check_fails(redis_server, histories)
+    the_model_check_fails(redis_server, histories, monkeypatch)

@@ -41,6 +41,14 @@ def completed(histories: Lifecycle) -> None:
     histories.end(held=histories.helds[-1], completes=True)
 
 
+def finished_too_late(histories: Lifecycle) -> None:
+    """Finish a job that another worker has by now: it is refused."""
+    submit(histories)
+    for _ in range(2):
+        histories.deliver(record=only(histories).job)
+    histories.end(held=histories.helds[0], completes=True)
+
+
 def told_twice_at_once(histories: Afterwards) -> None:
     """Of two notifiers that have the same delivery, the later one notes what became of it."""
     submit(histories)
@@ -80,7 +88,7 @@ def told_after_the_url_was_taken_back(histories: Afterwards) -> None:
 
 
 WRITTEN: dict[type[Machine], list[Callable[..., None]]] = {
-    History: [tried_again_and_again, leased_by_another, lapsed, completed],
+    History: [tried_again_and_again, leased_by_another, lapsed, completed, finished_too_late],
     Afterwards: [told_twice_at_once, deleted_while_it_is_told, dead_and_revived, told_after_the_url_was_taken_back],
 }
 

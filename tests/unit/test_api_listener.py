@@ -115,11 +115,10 @@ async def test_a_head_that_does_not_end_is_cut_off(sent: bytes, monkeypatch: pyt
 
         async def closed() -> bool:
             writer.write(b"X")
-            return reader.at_eof()
+            return waiting.done()
 
         waiting = asyncio.create_task(reader.read())
         await wait_until(closed, within=5)
-        await asyncio.wait([waiting])
         assert waiting.exception() is not None or waiting.result() == b""
         await hang_up(writer)
 
