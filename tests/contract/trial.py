@@ -13,7 +13,7 @@ from msgspec import Struct
 from deploy.processes import ROOT
 from deploy.stack import Stack
 from tests.acceptance.client import Client
-from tests.acceptance.receiver import Receiver
+from tests.acceptance.receivers import Receiver
 
 SETTINGS = {"callback_loopback": "true", "challenges_per_hour": "1000000", "drain": "1"}
 """The settings of a stack that is tried. The receiver is on this machine, and asked more often than twenty times; at
@@ -37,7 +37,7 @@ async def trial(stack: Stack, directory: Path, *, cases: int, seed: str = "") ->
     keys = [stack.new_tenant(name)[1] for name in ("key", "token")]
     report, users = directory / "report.json", directory / "users.json"
     users.write_text(json.dumps({"auth": [_with_key(keys[0]), _with_token(keys[1])]}))
-    async with Receiver(status=200) as receiver:
+    async with Receiver(path="") as receiver:
         for key in keys:
             async with Client(stack.url, key) as client:
                 assert (await client.register(receiver.url))[0] == 201
