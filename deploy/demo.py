@@ -4,6 +4,7 @@ Everything runs in a temporary directory, on a free port, with a Redis of its ow
 status 1 and a sentence when something is not as promised.
 """
 
+import signal
 import sys
 import time
 import wave
@@ -33,8 +34,9 @@ def main() -> int:
     try:
         with temporary_directory() as directory:
             _title("Volant: a recording, its words, and nothing left of either")
-            _say("Starting a Redis and the API; the worker comes later, so that the job waits.")
-            with Stack(directory, workers=0, notifiers=0) as stack:
+            _say("Starting a Redis, the API and a worker, which is then halted: the job waits.")
+            with Stack(directory, notifiers=0) as stack:
+                stack.workers[0].send_signal(signal.SIGSTOP)
                 run_interruptibly(_demonstrate(stack))
     except (BrokenPromiseError, StackError, ServiceError) as error:
         click.secho(f"\nNot as promised: {error}", fg="red", err=True)
@@ -89,7 +91,7 @@ async def _look_at_rest(stack: Stack, id_: str, *, audio: bool) -> None:
 
 
 async def _recognize(stack: Stack, client: Client, id_: str) -> str:
-    _title("3. Start a worker, and watch the job")
+    _title("3. Let the worker go on, and watch the job")
     steps = ["waiting", "processing", "completed"]
     began = time.monotonic()
     seen: list[tuple[str, float]] = []
@@ -99,8 +101,7 @@ async def _recognize(stack: Stack, client: Client, id_: str) -> str:
             if not seen or seen[-1][0] != job["status"]:
                 seen.append((job["status"], time.monotonic() - began))
                 bar.update(1, job["status"])
-            if not stack.workers:
-                stack.start_worker(wait=False)
+            stack.workers[0].send_signal(signal.SIGCONT)
             _promise(stack.workers[0].poll() is None, "the worker has ended")
     _say(", ".join(f"{status} at {after:.1f} s" for status, after in seen))
     _promise(job["status"] == "completed", f"the job {job['status']}: {job.get('results')}")

@@ -127,9 +127,9 @@ class Stack:
         self._settings["port"] = str(urlsplit(self.url).port)
         api.wait_until(lambda: _is_ready(self.url), "ready")
 
-    def start_worker(self, *, wait: bool = True, **settings: str) -> Process:
-        """Start one more worker, with `settings` of its own, and wait until it can take jobs, if asked to."""
-        return self._start_one_more("worker", self.workers, settings, wait=wait)
+    def start_worker(self, **settings: str) -> Process:
+        """Start one more worker, with `settings` of its own, and wait until it can take jobs."""
+        return self._start_one_more("worker", self.workers, settings)
 
     def start_notifier(self, **settings: str) -> Process:
         """Start one more notifier, with `settings` of its own, and wait until it can send."""
@@ -172,14 +172,11 @@ class Stack:
     def _process(self, name: str) -> Process:
         return next(process for process in self.processes() if process.name == name)
 
-    def _start_one_more(
-        self, kind: str, known: list[Process], settings: Mapping[str, str], *, wait: bool = True
-    ) -> Process:
+    def _start_one_more(self, kind: str, known: list[Process], settings: Mapping[str, str]) -> Process:
         with uninterrupted():
             process = self._start(kind, f"{kind}-{len(known) + 1}", settings)
             known.append(process)
-        if wait:
-            process.wait_until(lambda: _said(process, f"{kind} ready") is not None, "ready")
+        process.wait_until(lambda: _said(process, f"{kind} ready") is not None, "ready")
         return process
 
     def _start(self, kind: str, name: str, settings: Mapping[str, str]) -> Process:

@@ -124,7 +124,7 @@ def test_the_demo_keeps_its_promises() -> None:
     assert max(len(line) for line in done.stdout.splitlines()) <= 80
 
 
-@pytest.mark.parametrize("moment", ["Starting a Redis", "1. Submit", "3. Start a worker"])
+@pytest.mark.parametrize("moment", ["Starting a Redis", "1. Submit", "3. Let the worker go on"])
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
 def test_the_demo_can_be_interrupted(ending: signal.Signals, moment: str, tmp_path: Path) -> None:
     """A signal ends the demonstration with all that it has started, also while something is being started."""
