@@ -162,6 +162,8 @@ async def test_a_stopped_worker_hands_its_job_to_another_uncounted(fresh_stack: 
         job = await client.submit(recording(3))
         await wait_until(lambda: busy(stack))
         first = stack.workers[0]
+        for child in at_work(first):
+            child.suspend()  # however long the other worker takes to start, this one has not ended
         await asyncio.to_thread(stack.start_worker)
         before = record(stack, job)
         assert isinstance(before, Processing)

@@ -97,7 +97,7 @@ async def test_exactly_what_may_be_kept_is_there(logging: Stack) -> None:
             await client.complete(logging, recording(0), X_WDC_PL_OPT_OUT="1"),
         ]
         kept.append(await client.complete(logging, recording(0), X_Watson_Learning_Opt_Out="false"))
-        running = await client.send(recording(0.5))
+        running = await client.send(recording(2))
         await wait_until(lambda: busy(logging))
         [child] = at_work(logging.workers[0])
         child.suspend()
