@@ -180,11 +180,11 @@ def peak(histogram: list[dict[str, float]]) -> float:
 
 async def test_audio_metrics_tell_noise_levels_clipping_and_offset(transcriber: Transcriber) -> None:
     """Each change of the audio shows in the measure that is about it."""
-    said = silence(0.5) + samples("librivox_0890.wav") + silence(0.5)
+    said = silence(0.5) + samples("goforward.wav") + silence(0.5)
     plain = accumulated(await heard(transcriber, said, audio_metrics=True))
     assert plain["final"] is True
     assert plain["end_time"] == pytest.approx(len(said) / 2 / RATE, abs=0.01)
-    assert 0.6 < plain["speech_ratio"] < 1
+    assert 0.4 < plain["speech_ratio"] < 0.9
     assert sum(bin_["count"] for bin_ in plain["clipping_rate"]) == int(plain["end_time"] * 10)
     assert peak(plain["clipping_rate"]) == 0.05
 
