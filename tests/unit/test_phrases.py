@@ -100,6 +100,23 @@ def test_readings_of_an_utterance_combine_those_of_its_segments_the_likeliest_fi
     assert phrase.others == ("a B",)
 
 
+def test_readings_that_come_to_the_same_are_given_once_and_cost_nothing() -> None:
+    """Of fifty segments there are 2 to the power of 50 combinations, and here only a few texts."""
+    same = [(float(at), 1.0, spoken(("a", 0.1, 0.9), others=("a", "a"))) for at in range(50)]
+    [phrase] = phrases(*same, most=100)
+    assert phrase.others == ()
+    alike = [(float(at), 1.0, spoken(("no", 0.1, 0.9), others=("no no",))) for at in range(50)]
+    [phrase] = phrases(*alike, most=100)
+    assert phrase.others == tuple(" ".join(["no"] * count) for count in range(51, 101))
+
+
+def test_readings_are_not_of_any_length() -> None:
+    """What a child says of a few segments, a hundred readings would multiply."""
+    endless = [(float(at), 1.0, spoken(("a", 0.1, 0.9), others=("b" * 9000,))) for at in range(3)]
+    [phrase] = phrases(*endless, most=100)
+    assert phrase.others == ()
+
+
 def test_a_part_of_a_segment_has_no_other_readings() -> None:
     """Those of the whole would tell more than was said in it."""
     parted = (0.0, 3.0, spoken(("a", 0.0, 0.5), ("b", 2.0, 2.5), others=("a c", "d")))
