@@ -166,7 +166,7 @@ class Decoder:
 def _decoded_metrics(content: bytes) -> AudioMetrics:
     try:
         return msgspec.json.decode(content, type=AudioMetrics)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         raise EngineFailed from None
 
 
