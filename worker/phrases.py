@@ -4,6 +4,7 @@ A segment is what the detector of speech cut, a phrase is what lies between two 
 chose: several segments, or a part of one.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
@@ -25,7 +26,8 @@ _Reading = tuple[int, str]
 
 _NOTHING: list[_Reading] = [(0, "")]
 
-_STOPS = (".", "?", "!", "…")
+_STOP = re.compile(r"""[.?!\u2026\u3002\uff0e\uff1f\uff01\u061f\u0964]["'\u2019\u201d\u00bb\u300d\u300f)\]\uff09]*$""")
+"""What ends a sentence, in the writing of any language that is served, and the quotation marks and brackets behind it."""
 
 
 class Spoken(Struct, frozen=True):
@@ -86,14 +88,14 @@ class Phrases:
         """Take the end of the audio, after so many samples in all."""
         if self._words:
             quiet = round(total / RATE - self._words[-1].end, 3) >= self._pause
-            sentence = self._sentences and self._words[-1].text.endswith(_STOPS)
+            sentence = self._sentences and _ends_sentence(self._words[-1])
             yield from self._end("full_stop" if sentence else "silence" if quiet else "end_of_data")
 
     def _ending(self, before: Spoken | None, begun: float | None, word: Spoken) -> Ending | None:
         """Tell why the phrase ends before this word, if it does."""
         if before is None or begun is None:
             return None
-        if self._sentences and before.text.endswith(_STOPS):
+        if self._sentences and _ends_sentence(before):
             return "full_stop"
         if round(word.start - before.end, 3) >= self._pause:
             return "silence"
@@ -115,6 +117,10 @@ def _placed(words: Sequence[Word], begins: float, ends: float) -> Iterator[Spoke
         yield Spoken(word.text, start, now, word.confidence)
         if word.end is None:
             now = begins
+
+
+def _ends_sentence(word: Spoken) -> bool:
+    return _STOP.search(word.text) is not None
 
 
 def _combined(readings: Sequence[_Reading], further: Sequence[str], most: int) -> list[_Reading] | None:

@@ -88,7 +88,8 @@ class Transcriber:
             raise NotServed
         phrases = Phrases(
             pause=submission.end_of_phrase_silence_time,
-            sentences=submission.split_transcript_at_phrase_end,
+            # An engine that does not punctuate may still write "mr." and "p.m.".
+            sentences=submission.split_transcript_at_phrase_end and "punctuation" in self.offer.features,
             most_readings=submission.max_alternatives,
         )
         presenter = Presenter(submission)

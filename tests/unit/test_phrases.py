@@ -67,6 +67,13 @@ def test_sentences_end_utterances_when_they_are_asked_to() -> None:
     assert texts(phrases(said)) == ["Go, now. Or not?"]
 
 
+@pytest.mark.parametrize("stop", ['now."', "now?\u201d", "now.)", "\u3002", "\u4eca\uff1f\u300d", "\u0939\u0948\u0964"])
+def test_sentences_end_in_every_writing(stop: str) -> None:
+    """With quotation marks behind the stop, too."""
+    found = phrases((0.0, 2.0, spoken((stop, 0.0, 0.2), ("on", 0.2, 0.5))), sentences=True)
+    assert texts(found) == [stop, "on"]
+
+
 def test_nobody_speaks_longer_than_two_minutes_in_one_utterance() -> None:
     """Without any pause it is cut there, and says so."""
     segments = [(start * 20.0, 20.0, spoken(("la", 0.0, 20.0))) for start in range(7)]
