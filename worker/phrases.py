@@ -27,7 +27,7 @@ _Reading = tuple[int, str]
 _NOTHING: list[_Reading] = [(0, "")]
 
 _STOP = re.compile(r"""[.?!\u2026\u3002\uff0e\uff1f\uff01\u061f\u0964]["'\u2019\u201d\u00bb\u300d\u300f)\]\uff09]*$""")
-"""What ends a sentence, in the writing of any language that is served, and the quotation marks and brackets behind it."""
+"""What ends a sentence, in the writing of any language, and the quotation marks and brackets behind it."""
 
 
 class Spoken(Struct, frozen=True):
