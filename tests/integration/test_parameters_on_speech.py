@@ -318,6 +318,34 @@ async def test_sentences_end_nothing_with_an_engine_that_does_not_punctuate() ->
     assert result["end_of_utterance"] != "full_stop"
 
 
+class Wordy(Writer):
+    """An engine that says words and no more."""
+
+    features: ClassVar[frozenset[Feature]] = frozenset()
+
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
+        """See `worker.recognizers.Recognizer`."""
+        words = super().recognize(pcm, language=language, alternatives=alternatives).words
+        return Utterance(words=tuple(Word(word.text) for word in words))
+
+
+async def test_what_the_engine_cannot_do_any_more_is_warned_about() -> None:
+    """A job may have been accepted for another one: no times are made up, and nothing is left out in silence."""
+    asked: dict[str, Any] = {
+        "timestamps": True,
+        "word_confidence": True,
+        "max_alternatives": 3,
+        "keywords": ("there",),
+        "keywords_threshold": 0.0,
+        "enrichments": "punctuation",
+    }
+    async with writing("Wordy", plain_text=False) as transcriber:
+        results = await heard(transcriber, samples(CARD), **asked)
+    assert results["results"] == [{"final": True, "alternatives": [{"transcript": "Hello, Miss Fay. Who's there? "}]}]
+    assert results["warnings"] == [f"Unsupported arguments: {', '.join(asked)}."]
+    assert "enriched_results" not in results
+
+
 async def test_plain_text_has_no_capitals_and_no_marks() -> None:
     """The operator's wish, for clients of the former models: and then the offer says that nothing punctuates."""
     async with writing(plain_text=True) as transcriber:
