@@ -15,7 +15,7 @@ from msgspec import Struct
 from api.problems import Problem, printable
 from retention.job import Event
 from retention.notification import DEFAULT_EVENTS
-from retention.offer import DEFAULT_MODEL, Feature
+from retention.offer import DEFAULT_MODEL, NEEDS, Feature
 
 Need = Feature | Literal["english"]
 """What a parameter needs: of the engine, or that the language is English."""
@@ -238,32 +238,32 @@ _HONOURED = [
         name="timestamps",
         takes=_SWITCH,
         means="When each word begins and ends, in seconds from the start of the audio.",
-        needs=frozenset({"times"}),
+        needs=NEEDS["timestamps"],
     ),
     Parameter(
         name="word_confidence",
         takes=_SWITCH,
         means="How sure the engine is of each word, from 0 to 1. Engines differ in what they call sure.",
-        needs=frozenset({"confidences"}),
+        needs=NEEDS["word_confidence"],
     ),
     Parameter(
         name="max_alternatives",
         takes=Whole(0, default=1),
         means=f"How many readings of an utterance are given, at most; 0 means 1, and no more than {MOST_ALTERNATIVES} "
         "are looked for.",
-        needs=frozenset({"alternatives"}),
+        needs=NEEDS["max_alternatives"],
     ),
     Parameter(
         name="keywords",
         takes=Listed(most=1000, longest=1024),
         means="Words, or sequences of words, to find in the transcript. Needs `keywords_threshold`.",
-        needs=frozenset({"times", "confidences"}),
+        needs=NEEDS["keywords"],
     ),
     Parameter(
         name="keywords_threshold",
         takes=_THRESHOLD,
         means="The least confidence of a keyword that is reported. Needs `keywords`.",
-        needs=frozenset({"times", "confidences"}),
+        needs=NEEDS["keywords_threshold"],
     ),
     Parameter(
         name="profanity_filter",
@@ -274,7 +274,7 @@ _HONOURED = [
     Parameter(
         name="end_of_phrase_silence_time",
         takes=Number(0, 120, quiet=(0.8, 0)),
-        means="Seconds of a pause that ends an utterance; 0 means the default.",
+        means="Seconds of a pause that ends an utterance; 0 means the default, which is 0.6 for Chinese.",
         needs=frozenset({"times"}),
     ),
     Parameter(
@@ -301,7 +301,7 @@ _HONOURED = [
         name="enrichments",
         takes=_TEXT,
         means="`punctuation`: the whole text with punctuation as one more object.",
-        needs=frozenset({"punctuation"}),
+        needs=NEEDS["enrichments"],
     ),
 ]
 _Row = tuple[str, Takes, str]

@@ -13,6 +13,17 @@ Feature = Literal["times", "confidences", "alternatives", "punctuation"]
 """What an engine can say beyond words: when each was said, how sure it is of each, further readings of an
 utterance, sentences with capitals and punctuation."""
 
+_SPOTTING: frozenset[Feature] = frozenset({"times", "confidences"})
+NEEDS: Mapping[str, frozenset[Feature]] = {
+    "timestamps": frozenset({"times"}),
+    "word_confidence": frozenset({"confidences"}),
+    "max_alternatives": frozenset({"alternatives"}),
+    "keywords": _SPOTTING,
+    "keywords_threshold": _SPOTTING,
+    "enrichments": frozenset({"punctuation"}),
+}
+"""What the recognition parameters that an engine may be unable to honour need of it."""
+
 DEFAULT_MODEL = "en-US_BroadbandModel"
 """What a request without `model` means (spec 1.3)."""
 

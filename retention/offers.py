@@ -21,9 +21,12 @@ class Offers:
             await self._redis.set(OFFER, msgspec.json.encode(offer))
 
     async def current(self) -> Offer:
-        """Return the offer. Raises NothingOffered as long as no worker has ever started."""
+        """Return the offer. Raises NothingOffered while no worker of this version has ever started."""
         with reaching_redis():
             stored = await self._redis.get(OFFER)
         if stored is None:
             raise NothingOffered
-        return msgspec.json.decode(stored, type=Offer)
+        try:
+            return msgspec.json.decode(stored, type=Offer)
+        except msgspec.MsgspecError:  # of a version that says more, or says it otherwise
+            raise NothingOffered from None

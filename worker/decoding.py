@@ -166,14 +166,14 @@ class Decoder:
 def _decoded_metrics(content: bytes) -> AudioMetrics:
     try:
         return msgspec.json.decode(content, type=AudioMetrics)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         raise EngineFailed from None
 
 
 def _decode(channel: socket.socket, order: Order, most: int, limits: Limits) -> None:
     """Decode in a child, until the parent kills it."""
-    # A fiftieth of the time of the audio is ten times what the slowest decoder needs.
-    sandbox.confine(memory=limits.memory, cpu=60 + most // RATE // 50)
+    # A twentieth of the time of the audio is seven times what the slowest decoder needs, with all measures.
+    sandbox.confine(memory=limits.memory, cpu=60 + most // RATE // 20)
     descriptor = channel.detach()
 
     def send(kind: bytes, start: int, payload: bytes = b"") -> None:

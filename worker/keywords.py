@@ -1,16 +1,15 @@
 """Keywords in what was recognised (spec 4.5). A search in the best reading, not in all that the engine considered."""
 
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from retention.results import Match
 from worker.phrases import Spoken
+from worker.plain import core
 
 _WIDEST_GAP = 0.1
 """Seconds between two words of one keyword, at most."""
-
-_EDGES = re.compile(r"^\W+|\W+$")
 
 
 class Keywords:
@@ -48,4 +47,5 @@ class Keywords:
 
 def _folded(word: str) -> str:
     """Return the word in the form in which it is compared: without case, and without punctuation around it."""
-    return _EDGES.sub("", word).casefold() or word.casefold()
+    word = unicodedata.normalize("NFC", word).casefold()
+    return core(word) or word

@@ -4,8 +4,10 @@ A segment is what the detector of speech cut, a phrase is what lies between two 
 chose: several segments, or a part of one.
 """
 
-import heapq
+import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
 
 from msgspec import Struct
 
@@ -16,7 +18,16 @@ from worker.recognizers import Utterance, Word
 LONGEST = 120.0
 """Seconds after which a phrase ends without a pause."""
 
-_STOPS = (".", "?", "!", "…")
+_LONGEST_READING = 20_000
+"""Characters: eight times what can be said in that time. There are no further readings of what is longer."""
+
+_Reading = tuple[int, str]
+"""A text and what it costs: the ranks of what it takes from each segment, summed up."""
+
+_NOTHING: list[_Reading] = [(0, "")]
+
+_STOP = re.compile(r"""[.?!\u2026\u3002\uff0e\uff1f\uff01\u061f\u0964]["'\u2019\u201d\u00bb\u300d\u300f)\]\uff09]*$""")
+"""What ends a sentence, in the writing of any language, and the quotation marks and brackets behind it."""
 
 
 class Spoken(Struct, frozen=True):
@@ -47,7 +58,7 @@ class Phrases:
         self._sentences = sentences
         self._most = most_readings
         self._words: list[Spoken] = []
-        self._readings: list[tuple[str, ...]] | None = []  # of each segment; None once a phrase has a part of one
+        self._readings: list[_Reading] | None = _NOTHING  # None once a phrase has a part of a segment
 
     def add(self, start: int, samples: int, utterance: Utterance) -> Iterator[Phrase]:
         """Take what was recognised in so many samples from `start`."""
@@ -71,20 +82,20 @@ class Phrases:
                 self._words += part
                 whole = len(part) == len(utterance.words)
                 reading = (" ".join(word.text for word in part), *utterance.others)
-                self._readings = [*self._readings, reading] if whole and self._readings is not None else None
+                self._readings = _combined(self._readings, reading, self._most) if whole and self._readings else None
 
     def end(self, total: int) -> Iterator[Phrase]:
         """Take the end of the audio, after so many samples in all."""
         if self._words:
             quiet = round(total / RATE - self._words[-1].end, 3) >= self._pause
-            sentence = self._sentences and self._words[-1].text.endswith(_STOPS)
+            sentence = self._sentences and _ends_sentence(self._words[-1])
             yield from self._end("full_stop" if sentence else "silence" if quiet else "end_of_data")
 
     def _ending(self, before: Spoken | None, begun: float | None, word: Spoken) -> Ending | None:
         """Tell why the phrase ends before this word, if it does."""
         if before is None or begun is None:
             return None
-        if self._sentences and before.text.endswith(_STOPS):
+        if self._sentences and _ends_sentence(before):
             return "full_stop"
         if round(word.start - before.end, 3) >= self._pause:
             return "silence"
@@ -92,9 +103,9 @@ class Phrases:
 
     def _end(self, ending: Ending) -> Iterator[Phrase]:
         if self._words:
-            others = tuple(_readings(self._readings, self._most))[1:] if self._readings else ()
+            others = tuple(text for _, text in self._readings[1:]) if self._readings else ()
             yield Phrase(words=tuple(self._words), others=others, ending=ending)
-        self._words, self._readings = [], []
+        self._words, self._readings = [], _NOTHING
 
 
 def _placed(words: Sequence[Word], begins: float, ends: float) -> Iterator[Spoken]:
@@ -108,19 +119,24 @@ def _placed(words: Sequence[Word], begins: float, ends: float) -> Iterator[Spoke
             now = begins
 
 
-def _readings(parts: Sequence[tuple[str, ...]], most: int) -> Iterator[str]:
-    """Yield the readings of a sequence of parts, each given best first, by the sum of the ranks of what they take."""
-    given: set[str] = set()
-    first = (0,) * len(parts)
-    ahead, known = [(0, first)], {first}
-    while ahead and len(given) < most:
-        cost, taken = heapq.heappop(ahead)
-        text = " ".join(part[rank] for part, rank in zip(parts, taken, strict=True))
-        if text not in given:
-            given.add(text)
-            yield text
-        for place, rank in enumerate(taken):
-            further = (*taken[:place], rank + 1, *taken[place + 1 :])
-            if rank + 1 < len(parts[place]) and further not in known:
-                known.add(further)
-                heapq.heappush(ahead, (cost + 1, further))
+def _ends_sentence(word: Spoken) -> bool:
+    return _STOP.search(word.text) is not None
+
+
+def _combined(readings: Sequence[_Reading], further: Sequence[str], most: int) -> list[_Reading] | None:
+    """Return the likeliest readings of a sequence that goes on, by the sum of the ranks of what they take.
+
+    Each text once. Only pairs are tried of which fewer than `most` others are as likely for certain, so neither many
+    segments nor readings that come to the same cost more than a little.
+    """
+    ranked = list(dict.fromkeys(further))
+    found = [
+        (cost + rank, f"{before} {text}" if before else text)
+        for place, (cost, before) in enumerate(readings)
+        for rank, text in enumerate(ranked[: most // (place + 1)])
+    ]
+    cheapest: dict[str, int] = {}
+    for cost, text in sorted(found, key=itemgetter(0)):
+        cheapest.setdefault(text, cost)
+    kept = [(cost, text) for text, cost in islice(cheapest.items(), most)]
+    return kept if all(len(text) <= _LONGEST_READING for _, text in kept) else None

@@ -8,23 +8,27 @@ import re
 from functools import cache
 from importlib.resources import files
 
+from worker.plain import core
+
 HIDDEN = "****"
 """What stands for such a word, whatever its length."""
 
-_EDGES = re.compile(r"^(\W*)(.*?)(\W*)$", re.DOTALL)
+_PARTS = re.compile(r"[^\W_]+(?:['\u2019][^\W_]+)*")
 
 
 def censored(word: str) -> str:
-    """Return the word, or asterisks in its place, with the punctuation around it. Case does not matter."""
-    before, core, after = _parts(word)
-    parts = [HIDDEN if part.casefold().replace("\u2019", "'") in _words() else part for part in core.split("-")]
-    return before + "-".join(parts) + after
+    """Return the word, or asterisks in its place, with the punctuation around it. Case does not matter.
+
+    Of words that are joined by hyphens, dashes or the like, each is judged.
+    """
+    if _is_listed(whole := core(word)):
+        return word.replace(whole, HIDDEN)
+    return _PARTS.sub(lambda part: HIDDEN if _is_listed(part[0]) else part[0], word)
 
 
-def _parts(word: str) -> tuple[str, str, str]:
-    before: str
-    before, core, after = _EDGES.findall(word)[0]
-    return before, core, after
+def _is_listed(word: str) -> bool:
+    folded = word.casefold().replace("\u2019", "'")
+    return folded in _words() or folded.removesuffix("'s") in _words()
 
 
 @cache

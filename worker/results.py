@@ -22,6 +22,13 @@ from worker.keywords import Keywords
 from worker.phrases import Phrase, Spoken
 from worker.profanity import censored
 
+SHORTENED = "The result is very large: further utterances come without keywords and other readings."
+"""The warning of a result that would have become too large for those who keep it, tell it and read it."""
+
+_LARGE = 32 << 20
+"""Bytes of utterances. Those of a day, with every word's time, are less than half of it; but a thousand keywords may be
+found at each word, and a hundred readings are a hundred texts."""
+
 
 class Presenter:
     """Makes the results object of one job, phrase by phrase."""
@@ -32,6 +39,8 @@ class Presenter:
         self._keywords = Keywords(submission.keywords, threshold) if threshold is not None else None
         self._shown: Callable[[str], str] = censored if submission.profanity_filter else str
         self._results: list[Raw] = []
+        self._size = 0
+        self._shortened = False
         self._texts: list[str] = []
         self._span: Span | None = None
 
@@ -40,9 +49,11 @@ class Presenter:
         asked = self._asked
         words = [Spoken(self._shown(word.text), word.start, word.end, word.confidence) for word in phrase.words]
         text = " ".join(word.text for word in words)
-        others = [self._reading(other) for other in phrase.others[: max(0, asked.max_alternatives - 1)]]
+        large = self._size > _LARGE
+        self._shortened |= large and bool(self._keywords or phrase.others)
+        others = [self._reading(other) for other in phrase.others[: 0 if large else max(0, asked.max_alternatives - 1)]]
         # Keywords are found in what was said, and not in what is shown (spec 4.5).
-        found = self._keywords.find(phrase.words) if self._keywords else {}
+        found = self._keywords.find(phrase.words) if self._keywords and not large else {}
         if asked.enrichments:
             self._texts.append(text)
             self._span = Span(self._span.from_ if self._span else _seconds(words[0].start), _seconds(words[-1].end))
@@ -51,7 +62,9 @@ class Presenter:
             keywords_result=found or UNSET,
             end_of_utterance=phrase.ending if asked.split_transcript_at_phrase_end else UNSET,
         )
-        self._results.append(Raw(msgspec.json.encode(result)))
+        encoded = msgspec.json.encode(result)
+        self._size += len(encoded)
+        self._results.append(Raw(encoded))
 
     def encode(self, *, heard: float, took: float, metrics: AudioMetrics | None, warnings: Sequence[str] = ()) -> bytes:
         """Return the whole object, as JSON in UTF-8; `warnings` beyond those of the submission.
@@ -71,7 +84,7 @@ class Presenter:
                 enriched_results=EnrichedResults(transcript=EnrichedTranscript(" ".join(self._texts), self._span))
                 if self._span
                 else UNSET,
-                warnings=(*self._asked.warnings, *warnings) or UNSET,
+                warnings=(*self._asked.warnings, *warnings, *([SHORTENED] if self._shortened else [])) or UNSET,
             )
         )
 

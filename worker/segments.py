@@ -84,8 +84,11 @@ def _all_of(runs: Iterable[bytes]) -> Iterator[Segment | int]:
     speech, heard = _Speech(), 0
     for run in runs:
         heard += len(run) // 2
-        speech.hear(run)
-        yield from speech.goes_on(run, begins=0)
+        # In pieces: of what is not yet known to be speech, no more than a little is kept.
+        for at in range(0, len(run), _KEPT):
+            piece = run[at : at + _KEPT]
+            speech.hear(piece)
+            yield from speech.goes_on(piece, begins=0)
     yield from speech.ends()
     yield heard
 

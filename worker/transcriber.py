@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from retention.job import Submission
-from retention.offer import Offer, language_of
+from retention.job import Recognition, Submission
+from retention.offer import NEEDS, Offer, language_of
 from worker import sandbox
 from worker.decoding import Decoder, Limits, Order
 from worker.errors import EngineFailed, EngineUnusable, NotServed, RecognitionError, TooLong, Undecodable
@@ -86,9 +86,11 @@ class Transcriber:
         began = time.monotonic()
         if (language := language_of(submission.model)) not in self.offer.languages:
             raise NotServed
+        submission = _honourable(submission, self.offer)
         phrases = Phrases(
             pause=submission.end_of_phrase_silence_time,
-            sentences=submission.split_transcript_at_phrase_end,
+            # An engine that does not punctuate may still write "mr." and "p.m.".
+            sentences=submission.split_transcript_at_phrase_end and "punctuation" in self.offer.features,
             most_readings=submission.max_alternatives,
         )
         presenter = Presenter(submission)
@@ -136,3 +138,17 @@ class Transcriber:
             metrics=decoder.metrics,
             warnings=[DAMAGED] if decoder.damaged else [],
         )
+
+
+def _honourable(submission: Submission, offer: Offer) -> Submission:
+    """Return what can be honoured of a job, with a warning of the rest: it may be from before a change of engines."""
+    plain = Recognition(model=submission.model)
+    lacking = {
+        name: getattr(plain, name)
+        for name, needs in NEEDS.items()
+        if getattr(submission, name) != getattr(plain, name) and not needs <= offer.features
+    }
+    if not lacking:
+        return submission
+    warning = f"Unsupported arguments: {', '.join(lacking)}."
+    return msgspec.structs.replace(submission, **lacking, warnings=(*submission.warnings, warning))

@@ -4,6 +4,7 @@ import pytest
 from redis.asyncio import Redis
 
 from retention.errors import NothingOffered, Unavailable
+from retention.keyspace import OFFER
 from retention.offer import Offer, language_of, models
 from retention.offers import Offers
 
@@ -19,6 +20,16 @@ async def test_the_offer_is_that_of_the_worker_that_started_last(redis: Redis) -
     english = Offer(engine="y", languages=("en-US",), features=frozenset())
     await offers.publish(english)
     assert await offers.current() == english
+
+
+@pytest.mark.parametrize(
+    "stored", [b"", b'{"engine":"x"}', b'{"engine":"x","languages":["en-US"],"features":["times","lattices"]}']
+)
+async def test_an_offer_that_is_not_understood_is_none(redis: Redis, stored: bytes) -> None:
+    """While versions change, clients are told to come again, and not of an error."""
+    await redis.set(OFFER, stored)
+    with pytest.raises(NothingOffered):
+        await Offers(redis).current()
 
 
 async def test_without_redis_nobody_knows() -> None:

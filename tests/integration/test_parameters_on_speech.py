@@ -277,10 +277,16 @@ class Writer:
         return Utterance(words=tuple(Word(word, at / 10, (at + 1) / 10, 0.5) for at, word in enumerate(words)))
 
 
+class Abbreviator(Writer):
+    """An engine that writes full stops, but not at the ends of sentences: "mr." and "p.m."."""
+
+    features: ClassVar[frozenset[Feature]] = frozenset({"times", "confidences"})
+
+
 @asynccontextmanager
-async def writing(*, plain_text: bool) -> AsyncIterator[Transcriber]:
+async def writing(engine: str = "Writer", *, plain_text: bool) -> AsyncIterator[Transcriber]:
     transcriber = Transcriber(
-        recognizer=f"{__name__}:Writer",
+        recognizer=f"{__name__}:{engine}",
         children=1,
         child_memory=1 << 30,
         stall=timedelta(seconds=60),
@@ -303,6 +309,41 @@ async def test_an_engine_that_punctuates_is_left_to_it() -> None:
     assert shown == [("Hello, Miss Fay. ", "full_stop"), ("Who's there? ", "full_stop")]
     assert results["enriched_results"]["transcript"]["text"] == "Hello, Miss Fay. Who's there?"
     assert results["enriched_results"]["status"] == "success"
+
+
+async def test_sentences_end_nothing_with_an_engine_that_does_not_punctuate() -> None:
+    """A full stop is then part of a word."""
+    async with writing("Abbreviator", plain_text=False) as transcriber:
+        [result] = (await heard(transcriber, samples(CARD), split_transcript_at_phrase_end=True))["results"]
+    assert result["end_of_utterance"] != "full_stop"
+
+
+class Wordy(Writer):
+    """An engine that says words and no more."""
+
+    features: ClassVar[frozenset[Feature]] = frozenset()
+
+    def recognize(self, pcm: bytes, *, language: str, alternatives: int) -> Utterance:
+        """See `worker.recognizers.Recognizer`."""
+        words = super().recognize(pcm, language=language, alternatives=alternatives).words
+        return Utterance(words=tuple(Word(word.text) for word in words))
+
+
+async def test_what_the_engine_cannot_do_any_more_is_warned_about() -> None:
+    """A job may have been accepted for another one: no times are made up, and nothing is left out in silence."""
+    asked: dict[str, Any] = {
+        "timestamps": True,
+        "word_confidence": True,
+        "max_alternatives": 3,
+        "keywords": ("there",),
+        "keywords_threshold": 0.0,
+        "enrichments": "punctuation",
+    }
+    async with writing("Wordy", plain_text=False) as transcriber:
+        results = await heard(transcriber, samples(CARD), **asked)
+    assert results["results"] == [{"final": True, "alternatives": [{"transcript": "Hello, Miss Fay. Who's there? "}]}]
+    assert results["warnings"] == [f"Unsupported arguments: {', '.join(asked)}."]
+    assert "enriched_results" not in results
 
 
 async def test_plain_text_has_no_capitals_and_no_marks() -> None:

@@ -231,6 +231,17 @@ def test_keywords_and_their_threshold_go_together(given: str, missing: str) -> N
     assert (recognition.keywords, recognition.keywords_threshold) == ((), None)
 
 
+@pytest.mark.parametrize(
+    ("query", "pause"),
+    [("", 0.6), ("&end_of_phrase_silence_time=0", 0.6), ("&end_of_phrase_silence_time=0.8", 0.8)],
+)
+def test_a_pause_in_chinese_is_shorter_by_default(query: str, pause: float) -> None:
+    """As the contract has it (spec 1.3)."""
+    chinese = Offer(engine="able", languages=("zh-CN",), features=ALL.features)
+    recognition = honoured(f"model=zh-CN_Telephony{query}", chinese)
+    assert (recognition.end_of_phrase_silence_time, recognition.warnings) == (pause, ())
+
+
 def test_swear_words_are_filtered_in_english_only() -> None:
     """By default there, and nowhere else; who asks for it elsewhere is told (spec 7)."""
     german = honoured("model=de-DE_Telephony")

@@ -44,6 +44,13 @@ def test_odd_keywords_find_nothing_and_harm_nothing() -> None:
     assert list(Keywords(["-", "a"], 0.0).find(marks)) == ["-", "a"]
 
 
+def test_what_belongs_to_letters_is_no_punctuation() -> None:
+    """Vowel signs tell words apart, and an accent is the same however it is encoded."""
+    said = words(("\u0939\u0948", 0.0, 0.1, 1.0), ("caf\u00e9", 0.1, 0.2, 1.0))
+    found = Keywords(["\u0939\u0948", "\u0939\u094b", "\u0939", "cafe\u0301", "cafe"], 0.0).find(said)
+    assert list(found) == ["\u0939\u0948", "cafe\u0301"]
+
+
 def test_a_thousand_keywords_are_looked_for_at_once() -> None:
     """Only those that begin with the word at hand are compared."""
     many = words(*(("word", at, at + 1.0, 1.0) for at in range(10_000)))

@@ -67,6 +67,13 @@ def test_sentences_end_utterances_when_they_are_asked_to() -> None:
     assert texts(phrases(said)) == ["Go, now. Or not?"]
 
 
+@pytest.mark.parametrize("stop", ['now."', "now?\u201d", "now.)", "\u3002", "\u4eca\uff1f\u300d", "\u0939\u0948\u0964"])
+def test_sentences_end_in_every_writing(stop: str) -> None:
+    """With quotation marks behind the stop, too."""
+    found = phrases((0.0, 2.0, spoken((stop, 0.0, 0.2), ("on", 0.2, 0.5))), sentences=True)
+    assert texts(found) == [stop, "on"]
+
+
 def test_nobody_speaks_longer_than_two_minutes_in_one_utterance() -> None:
     """Without any pause it is cut there, and says so."""
     segments = [(start * 20.0, 20.0, spoken(("la", 0.0, 20.0))) for start in range(7)]
@@ -98,6 +105,23 @@ def test_readings_of_an_utterance_combine_those_of_its_segments_the_likeliest_fi
     assert phrase.others == ("a B", "A b", "a BB", "A B", "A BB")
     [phrase] = phrases(first, second, most=2)
     assert phrase.others == ("a B",)
+
+
+def test_readings_that_come_to_the_same_are_given_once_and_cost_nothing() -> None:
+    """Of fifty segments there are 2 to the power of 50 combinations, and here only a few texts."""
+    same = [(float(at), 1.0, spoken(("a", 0.1, 0.9), others=("a", "a"))) for at in range(50)]
+    [phrase] = phrases(*same, most=100)
+    assert phrase.others == ()
+    alike = [(float(at), 1.0, spoken(("no", 0.1, 0.9), others=("no no",))) for at in range(50)]
+    [phrase] = phrases(*alike, most=100)
+    assert phrase.others == tuple(" ".join(["no"] * count) for count in range(51, 101))
+
+
+def test_readings_are_not_of_any_length() -> None:
+    """What a child says of a few segments, a hundred readings would multiply."""
+    endless = [(float(at), 1.0, spoken(("a", 0.1, 0.9), others=("b" * 9000,))) for at in range(3)]
+    [phrase] = phrases(*endless, most=100)
+    assert phrase.others == ()
 
 
 def test_a_part_of_a_segment_has_no_other_readings() -> None:

@@ -14,6 +14,12 @@ from worker.recognizers import Utterance, Word
         ("'Quoted' - \u201cand\u201d dashed -", "quoted and dashed"),
         ("Caf\u00e9 \u00c0 la", "caf\u00e9 \u00e0 la"),
         ("...", ""),
+        ("3.5 and 10:30 of -5 for $1,000.", "3.5 and 10:30 of -5 for $1,000"),
+        ("U.S.A., and/or what...now \u2014 red\u2014blue\u2026", "usa and-or what-now red-blue"),
+        (
+            "\u0928\u092e\u0938\u094d\u0924\u0947, \u0939\u0948\u0964 Cafe\u0301",
+            "\u0928\u092e\u0938\u094d\u0924\u0947 \u0939\u0948 cafe\u0301",
+        ),
     ],
 )
 def test_capitals_and_marks_go(written: str, shown: str) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from retention.job import Media, Submission
 from retention.results import Accumulated, AudioMetrics, Bin
+from worker import results
 from worker.media import RATE
 from worker.phrases import Phrases
 from worker.recognizers import Utterance, Word
-from worker.results import Presenter
+from worker.results import SHORTENED, Presenter
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it has invalid escapes in its docstrings
     from ibm_watson.speech_to_text_v1 import AudioMetrics as IbmAudioMetrics, ProcessingMetrics
@@ -38,8 +39,8 @@ def presented(utterances: list[Utterance], metrics: AudioMetrics | None = None, 
     total = (10 + 2 * len(utterances)) * RATE
     for phrase in phrases.end(total):
         presenter.add(phrase)
-    results: dict[str, Any] = msgspec.json.decode(presenter.encode(heard=total / RATE, took=1.234, metrics=metrics))
-    return results
+    told: dict[str, Any] = msgspec.json.decode(presenter.encode(heard=total / RATE, took=1.234, metrics=metrics))
+    return told
 
 
 def told(utterance: Utterance, **asked: Any) -> dict[str, Any]:
@@ -178,3 +179,16 @@ def test_the_whole_text_comes_with_its_time_when_punctuation_was_asked_for() -> 
     }
     assert results["results"]
     assert "enriched_results" not in presented([Utterance()], enrichments="punctuation")
+
+
+def test_a_result_that_grows_too_large_goes_on_without_what_multiplies_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words and times stay; keywords and other readings end, and the client is told."""
+    monkeypatch.setattr(results, "_LARGE", 300)
+    asked: dict[str, Any] = {"keywords": ("ten",), "keywords_threshold": 0.0, "max_alternatives": 2, "timestamps": True}
+    told = presented([SAID] * 5, end_of_phrase_silence_time=0.1, **asked)
+    assert [len(result["alternatives"]) for result in told["results"]] == [2, 2, 1, 1, 1]
+    assert ["keywords_result" in result for result in told["results"]] == [True, True, False, False, False]
+    assert all("timestamps" in result["alternatives"][0] for result in told["results"])
+    assert told["warnings"] == [SHORTENED]
+    told = presented([SAID] * 5, end_of_phrase_silence_time=0.1, timestamps=True)
+    assert "warnings" not in told

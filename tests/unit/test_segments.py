@@ -5,14 +5,17 @@ import struct
 import wave
 from itertools import pairwise
 
+import pytest
+
 from tests.speech import AUDIO
 from worker.media import RATE
 from worker.segments import LONGEST, Segment, segments
 
 
-def found(pcm: bytes, run: int = 5000) -> tuple[list[Segment], list[int]]:
+def found(pcm: bytes, run: int = 5000, sensitivity: float = 0.5) -> tuple[list[Segment], list[int]]:
     """Return the segments in samples that come in runs, and the reports of progress."""
-    things = list(segments(pcm[at : at + run] for at in range(0, len(pcm), run)))
+    runs = (pcm[at : at + run] for at in range(0, len(pcm), run))
+    things = list(segments(runs, sensitivity=sensitivity))
     return [t for t in things if isinstance(t, Segment)], [t for t in things if isinstance(t, int)]
 
 
@@ -43,6 +46,14 @@ def test_how_the_samples_arrive_makes_no_difference() -> None:
     """Runs of any size give the same segments."""
     pcm = samples("librivox_0870.wav")
     assert found(pcm, 2) == found(pcm, 100_000)
+
+
+@pytest.mark.parametrize("run", [1000, 200_000])
+def test_all_is_speech_when_all_is_asked_for(run: int) -> None:
+    """However much comes at once: a frame of FLAC may last four seconds."""
+    pcm = samples("flite_rms_0.wav") * 8
+    heard, _ = found(pcm, run, sensitivity=1)
+    assert b"".join(segment.pcm for segment in heard) == pcm
 
 
 def test_endless_speech_is_cut() -> None:
