@@ -65,10 +65,10 @@ class Switch(Struct, frozen=True):
 
 
 class Whole(Struct, frozen=True):
-    """A whole number."""
+    """A whole number; `quiet` are the values that equal what happens anyway, the default first."""
 
     low: int
-    default: int | None = None
+    quiet: tuple[int, ...] = ()
 
     def read(self, name: str, values: Sequence[str]) -> int:
         if re.fullmatch(r"-?[0-9]{1,300}", values[0]) and int(values[0]) >= self.low:
@@ -76,13 +76,13 @@ class Whole(Struct, frozen=True):
         raise Problem(400, f"'{name}' must be a whole number of at least {self.low}")
 
     def changes_nothing(self, value: int) -> bool:
-        return value == self.default
+        return value in self.quiet
 
     def schema(self) -> dict[str, Any]:
         return {
             "type": "integer",
             "minimum": self.low,
-            **({} if self.default is None else {"default": self.default}),
+            **({"default": self.quiet[0]} if self.quiet else {}),
         }
 
 
@@ -231,7 +231,7 @@ _HONOURED = [
     ),
     Parameter(
         name="inactivity_timeout",
-        takes=Whole(-1, default=30),
+        takes=Whole(-1, quiet=(30,)),
         means="Concerns live streams only, and has no effect on a job.",
     ),
     Parameter(
@@ -248,7 +248,7 @@ _HONOURED = [
     ),
     Parameter(
         name="max_alternatives",
-        takes=Whole(0, default=1),
+        takes=Whole(0, quiet=(1, 0)),
         means=f"How many readings of an utterance are given, at most; 0 means 1, and no more than {MOST_ALTERNATIVES} "
         "are looked for.",
         needs=NEEDS["max_alternatives"],

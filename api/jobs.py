@@ -90,7 +90,8 @@ CREATE = Operation(
     tag="Jobs",
     summary="Submit audio",
     means="Accepts a job: from now on it is kept, and ends completed or failed. Of a repeated parameter the first"
-    " counts, but `keywords` and `events` are merged. Names that nobody knows are answered with a warning.",
+    " counts, but `keywords` and `events` are merged. Names that nobody knows are answered with a warning. Path and"
+    " query together have at most 64 KiB.",
     fields=(*map(_field, PARAMETERS.values()), LABEL, _OPT_OUT),
     body=_AUDIO,
     answers=(

@@ -29,8 +29,10 @@ async def one(request: web.Request) -> web.Response:
 
 def _url(request: web.Request) -> str:
     """Return the address of the list, with the prefix that the client used."""
-    path = request.rel_url.raw_path
-    return base(request) + path[: path.rindex("/v1/models")] + "/v1/models"
+    # By its segments, since a client may write any letter of the path as %XX (RFC 3986 §6.2.2.2).
+    segments = request.rel_url.raw_path.split("/")
+    prefix = "/".join(segments[: 3 if "instance" in request.match_info else 1])
+    return f"{base(request)}{prefix}/v1/models"
 
 
 _EXAMPLE = answers.Model(

@@ -36,7 +36,7 @@ class Problem(Exception):
 
 
 INTERNAL = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The service met an error of its own.")
-MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP.")
+MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP, or its head is too long.")
 JOB_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "job not found")
 PATH_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
 UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Speech to Text"'})

@@ -28,9 +28,10 @@ def engines() -> None:
 
 
 def _names(settings: Settings) -> Iterator[str]:
-    """Yield the installed engines, and the one that is set when it is named by its place."""
-    yield from (point.name for point in installed())
-    if ":" in settings.recognizer:
+    """Yield the installed engines, and the one that is set when it is none of them."""
+    names = [point.name for point in installed()]
+    yield from names
+    if settings.recognizer not in names:
         yield settings.recognizer
 
 

@@ -197,6 +197,13 @@ def test_an_engine_named_by_its_place_is_listed_too() -> None:
     assert "tests.recognizers:Scripted\ten-US\tconfidences times" in told.output.splitlines()
 
 
+def test_an_engine_that_nothing_is_called_is_listed_as_such() -> None:
+    """Whoever has mistyped the setting reads so, and not only what else there is."""
+    told = CliRunner().invoke(cli.engines, env={"VOLANT_RECOGNIZER": "pocketsphynx"})
+    assert told.exit_code == 0
+    assert told.output.splitlines()[-1] == "pocketsphynx\tcannot be used: no recognizer is called pocketsphynx"
+
+
 @pytest.mark.parametrize(
     ("recognizer", "library"), [("sherpa-onnx", "sherpa_onnx"), ("faster-whisper", "faster_whisper")]
 )

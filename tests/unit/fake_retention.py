@@ -10,6 +10,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from api.app import create_app
 from api.listener import listening
@@ -267,7 +268,7 @@ class Api:
         """Send a request and return the answer, its JSON body decoded."""
         async with self._session.request(
             method,
-            self.url + path,
+            URL(self.url + path, encoded=True),  # as it is written, letter by letter
             data=data,
             headers={**(headers or {}), **({"Authorization": aiohttp.encode_basic_auth(*auth)} if auth else {})},
             skip_auto_headers=["Content-Type"],

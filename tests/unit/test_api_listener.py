@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
-from api import listener
+from api import jobs, listener
 from tests.stack import wait_until
 from tests.unit.fake_retention import WAV, Api, hang_up, serving
 
@@ -50,8 +51,21 @@ async def test_what_is_no_http_gets_the_contracts_error(sent: bytes) -> None:
         assert json.loads(body) == {
             "code": 400,
             "code_description": "Bad Request",
-            "error": "The request is not valid HTTP.",
+            "error": "The request is not valid HTTP, or its head is too long.",
         }
+
+
+async def test_the_longest_request_line_is_the_one_that_the_document_tells() -> None:
+    """What fits is served, and one byte more is refused: `keywords` may be long, but not all of them at once."""
+    told = re.search(r"at most ([0-9]+) KiB", jobs.CREATE.means)
+    assert told
+    most = int(told[1]) * 1024
+    async with serving() as api:
+        for length, status in ((most, b" 404 "), (most + 1, b" 400 ")):
+            answer = await api.talk(
+                b"GET /".ljust(length + 4, b"x") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            )
+            assert status in answer.partition(b"\r\n")[0]
 
 
 @pytest.mark.parametrize("target", [b"OPTIONS *", b"CONNECT example.org:443"])

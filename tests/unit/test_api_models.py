@@ -1,5 +1,7 @@
 """Models, as the front shows them."""
 
+import pytest
+
 from retention.offer import Offer
 from tests.unit.fake_retention import WAV, serving
 
@@ -20,6 +22,17 @@ async def test_models_are_shown_below_the_clients_own_base_url() -> None:
         assert "pocketsphinx" in shown["en-US"]["description"]
         one = await api.ask("GET", "/v1/models/en%2DUS%5FTelephony")
         assert (one.status, one.body["name"], one.body["rate"]) == (200, "en-US_Telephony", 8000)
+
+
+@pytest.mark.parametrize("prefix", ["", "/instances/a%2Fb"])
+@pytest.mark.parametrize("path", ["/v1/models/en-US", "/v1/model%73/en-US", "/%76%31/models/en%2DUS"])
+async def test_the_address_of_a_model_is_plain_however_the_client_wrote_it(prefix: str, path: str) -> None:
+    """Any letter of a path may be percent-encoded (RFC 3986 §6.2.2.2); the prefix stays the client's."""
+    async with serving() as api:
+        shown = await api.ask("GET", prefix + path)
+        assert (shown.status, shown.body["url"]) == (200, f"{api.url}{prefix}/v1/models/en-US")
+        listed = await api.ask("GET", prefix + path.rpartition("/")[0])
+        assert listed.body["models"][0]["url"].startswith(f"{api.url}{prefix}/v1/models/en-US")
 
 
 async def test_an_unknown_model_is_404_and_a_stranger_sees_none() -> None:
