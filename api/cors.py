@@ -12,7 +12,7 @@ from aiohttp import web
 
 from api.responses import HEADERS
 
-_OPEN = re.compile(r"(/instances/[^/]+)?(/v1/.*|/identity/token)")
+_OPEN = re.compile(r"(/instances/[^/]+)?(/v1/.*|/identity/token)|/openapi\.json")
 
 _OF_PREFLIGHTS: Mapping[str, str] = {
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",

@@ -10,13 +10,14 @@ from api.catalogue import MOST_ALTERNATIVES, PARAMETERS, Need
 from api.problems import Problem, printable
 from retention.job import Event, Media, Recognition, Submission
 from retention.notification import DEFAULT_EVENTS
-from retention.offer import DEFAULT_MODEL, Offer, language_of, models
+from retention.offer import DEFAULT_MODEL, Offer, is_english, language_of
 from retention.settings import Settings
 
 _MINUTE = timedelta(minutes=1)
 _PAUSE, _PAUSE_IN_CHINESE = 0.8, 0.6
 """Seconds that end an utterance by default (spec 1.3)."""
 _PRESUME_CALLBACK = frozenset({"events", "user_token"})
+_NAMED = 100
 _KEYWORDS = frozenset({"keywords", "keywords_threshold"})
 
 
@@ -54,8 +55,13 @@ class _Reading(Struct, kw_only=True):
         return [
             *self.unexpected,
             *([f"Unsupported arguments: {', '.join(self.unsupported)}."] if self.unsupported else []),
-            *([f"Unknown arguments: {', '.join(self.unknown)}."] if self.unknown else []),
+            *([f"Unknown arguments: {', '.join(_some(self.unknown))}."] if self.unknown else []),
         ]
+
+
+def _some(names: list[str]) -> list[str]:
+    """Return no more names than somebody would read: warnings are kept, and told twice."""
+    return names if len(names) <= _NAMED else [*names[:_NAMED], f"and {len(names) - _NAMED} more"]
 
 
 def read(query: MultiMapping[str], settings: Settings, offer: Offer) -> Wishes:
@@ -64,11 +70,12 @@ def read(query: MultiMapping[str], settings: Settings, offer: Offer) -> Wishes:
     Raises Problem: 404 for a model that the offer does not have; 400, naming the parameter, for a value out of range
     and for what must be refused.
     """
-    model = query.get("model", DEFAULT_MODEL)
-    if not any(model == offered.name for offered in models(offer)):
+    model = query.get("model") or DEFAULT_MODEL
+    language = language_of(model, offer)
+    if language is None:
         raise Problem(404, f"Model {printable(model)} not found")
     able: set[Need] = {*offer.features}
-    if language_of(model).startswith("en-"):
+    if is_english(language):
         able.add("english")
     reading = _read(query, model, frozenset(able))
     values = reading.values
@@ -76,7 +83,7 @@ def read(query: MultiMapping[str], settings: Settings, offer: Offer) -> Wishes:
     told = _told(values)
     values.setdefault("profanity_filter", "english" in able)
     values["max_alternatives"] = min(MOST_ALTERNATIVES, max(1, values.get("max_alternatives", 1)))
-    pause = _PAUSE_IN_CHINESE if model.startswith("zh-") else _PAUSE
+    pause = _PAUSE_IN_CHINESE if language.startswith("zh-") else _PAUSE
     values["end_of_phrase_silence_time"] = values.get("end_of_phrase_silence_time") or pause
     asked = {name: value for name, value in values.items() if name in Recognition.__struct_fields__}
     recognition = Recognition(**{**asked, "model": model, "warnings": (*cut, *reading.warnings())})

@@ -54,12 +54,23 @@ class Model(Struct, frozen=True, kw_only=True):
 
 
 def models(offer: Offer) -> Iterator[Model]:
-    """Yield all models of an offer. Every name of a locale means the same engine (spec 1.8)."""
+    """Yield all models of an offer. Every name of a locale means the same engine.
+
+    The name that stands for none is served with any English, be it that of another country (spec 1.8).
+    """
     for language in offer.languages:
         for kind, rate in RATES.items():
             yield Model(name=language + kind, language=language, rate=rate)
+    if "en-US" not in offer.languages:
+        for language in [language for language in offer.languages if is_english(language)][:1]:
+            yield Model(name=DEFAULT_MODEL, language=language, rate=RATES["_BroadbandModel"])
 
 
-def language_of(model: str) -> str:
-    """Return the locale in the name of a model."""
-    return model.partition("_")[0]
+def language_of(model: str, offer: Offer) -> str | None:
+    """Return the locale for which a model stands; None when it is not served."""
+    return next((known.language for known in models(offer) if known.name == model), None)
+
+
+def is_english(language: str) -> bool:
+    """Tell whether a locale is one of English."""
+    return language.startswith("en-")

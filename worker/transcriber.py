@@ -84,7 +84,8 @@ class Transcriber:
         `audio` raises. Cancelling kills the decoder and drops the segments; nothing of the recording stays.
         """
         began = time.monotonic()
-        if (language := language_of(submission.model)) not in self.offer.languages:
+        language = language_of(submission.model, self.offer)
+        if language is None:
             raise NotServed
         submission = _honourable(submission, self.offer)
         phrases = Phrases(

@@ -43,6 +43,17 @@ def test_every_language_has_the_names_that_clients_know() -> None:
     """Three generations of models, each with its rate (spec 1.8)."""
     offered = list(models(GERMAN))
     assert len(offered) == 10
-    assert {language_of(model.name) for model in offered} == {"de-DE", "de-AT"}
-    assert all(model.language == language_of(model.name) for model in offered)
+    assert {model.language for model in offered} == {"de-DE", "de-AT"}
+    assert all(language_of(model.name, GERMAN) == model.language for model in offered)
+    assert language_of("en-US_BroadbandModel", GERMAN) is None
     assert {model.name: model.rate for model in offered}["de-AT_Telephony"] == 8000
+
+
+def test_the_name_that_stands_for_none_is_served_with_any_english() -> None:
+    """Clients that name no model find theirs, whichever country's English it is (spec 1.8)."""
+    british = Offer(engine="x", languages=("de-DE", "en-GB", "en-AU"), features=frozenset())
+    assert language_of("en-US_BroadbandModel", british) == "en-GB"
+    assert language_of("en-US_NarrowbandModel", british) is None
+    american = Offer(engine="x", languages=("en-GB", "en-US"), features=frozenset())
+    assert language_of("en-US_BroadbandModel", american) == "en-US"
+    assert len({model.name for model in models(american)}) == len(list(models(american)))

@@ -21,6 +21,7 @@ PATHS = [
     "/v1/authorize",
     "/v1/nothing%0a",
     "/identity/token",
+    "/openapi.json",
     "/instances/i/identity/token",
 ]
 CLOSED = ["/health/live", "/health/ready", "/", "/metrics", "/v1", "/v10/recognitions", "/instances/i/health/live"]

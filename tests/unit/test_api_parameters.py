@@ -297,6 +297,18 @@ def test_every_name_of_the_locale_is_served(model: str) -> None:
     assert honoured(f"model={model}").model == model
 
 
+def test_an_empty_name_is_that_of_no_model() -> None:
+    """As with other texts, it asks for nothing."""
+    assert honoured("model=").model == MODEL
+
+
+def test_warnings_name_no_more_than_somebody_would_read() -> None:
+    """They are kept with the job, and told twice."""
+    [warning] = honoured("&".join(f"x{number}=1" for number in range(103))).warnings
+    assert warning.startswith("Unknown arguments: x0, x1, ")
+    assert warning.endswith(", x99, and 3 more.")
+
+
 def test_an_unknown_model_is_404() -> None:
     """In the words of the contract."""
     assert refusal("model=xx-XX_Telephony") == (404, "Model xx-XX_Telephony not found")
