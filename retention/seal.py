@@ -36,7 +36,8 @@ _NONCE = 12
 _SALT = 24
 _COMMITMENT = 32
 _CHUNK = 16 * 1024
-_SEALED_CHUNK = _CHUNK + 16  # the tag
+_TAG = 16
+_SEALED_CHUNK = _CHUNK + _TAG
 _PREFIX = _SALT + _COMMITMENT
 _LABEL = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\0"
 _MOST_CHUNKS = 1 << 38
@@ -207,23 +208,32 @@ class _Chunks:
         self._aead = AESGCM(key)
         self._base = int.from_bytes(base_nonce)
         self._next = 0
+        # Made once: what comes and goes with every piece has the allocator give its pages back, and take them again.
+        self._space = bytearray()
 
     def encrypt(self, chunks: list[_Piece]) -> bytes:
-        return self._each(self._aead.encrypt, chunks)
+        return self._each(self._aead.encrypt_into, chunks, _TAG)
 
     def decrypt(self, chunks: list[_Piece]) -> bytes:
         try:
-            return self._each(self._aead.decrypt, chunks)
+            return self._each(self._aead.decrypt_into, chunks, -_TAG)
         except InvalidTag as error:
             raise Unsealable("damaged, cut or extended") from error
 
-    def _each(self, work: Callable[[bytes, _Piece, None], bytes], chunks: list[_Piece]) -> bytes:
+    def _each(self, work: Callable[[bytes, _Piece, None, memoryview], int], chunks: list[_Piece], more: int) -> bytes:
+        """Return the chunks after work on each, which makes it so many bytes longer."""
         # Numbers are spent before they are used, so that none serves twice, whatever fails in between.
         base, first = self._base, self._next
         self._next += len(chunks)
         if self._next > _MOST_CHUNKS:
             raise OverflowError("a message is at most 4 PiB")
-        return b"".join([work((base ^ n).to_bytes(_NONCE), chunk, None) for n, chunk in enumerate(chunks, first)])
+        if len(self._space) < (needed := sum(len(chunk) + more for chunk in chunks)):
+            self._space = bytearray(needed)
+        space, end = memoryview(self._space), 0
+        for number, chunk in enumerate(chunks, first):
+            begin, end = end, end + len(chunk) + more
+            work((base ^ number).to_bytes(_NONCE), chunk, None, space[begin:end])
+        return bytes(space[:end])
 
 
 def _cut(rest: bytes | None, data: _Piece, length: int) -> tuple[list[_Piece], bytes]:
