@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from msgspec import Struct
 
 from api.values import NO, Listed, Number, Switch, Takes, Text, Whole
-from retention.job import Event
+from retention.job import PAUSE, Event
 from retention.notification import DEFAULT_EVENTS
 from retention.offer import DEFAULT_MODEL, NEEDS, Feature
 
@@ -124,7 +124,7 @@ _HONOURED = [
     ),
     Parameter(
         name="end_of_phrase_silence_time",
-        takes=Number(0, 120, quiet=(0.8, 0)),
+        takes=Number(0, 120, quiet=(PAUSE, 0)),
         means="Seconds of a pause that ends an utterance; 0 means the default, which is 0.6 for Chinese.",
         needs=frozenset({"times"}),
     ),

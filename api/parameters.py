@@ -8,14 +8,14 @@ from multidict import MultiMapping
 
 from api.catalogue import MOST_ALTERNATIVES, PARAMETERS, Need
 from api.problems import Problem, printable
-from retention.job import Event, Media, Recognition, Submission
+from retention.job import PAUSE, Event, Media, Recognition, Submission
 from retention.notification import DEFAULT_EVENTS
 from retention.offer import DEFAULT_MODEL, Offer, is_english, language_of
 from retention.settings import Settings
 
 _MINUTE = timedelta(minutes=1)
-_PAUSE, _PAUSE_IN_CHINESE = 0.8, 0.6
-"""Seconds that end an utterance by default (spec 1.3)."""
+_PAUSE_IN_CHINESE = 0.6
+"""As `PAUSE`."""
 _PRESUME_CALLBACK = frozenset({"events", "user_token"})
 _NAMED = 100
 _KEYWORDS = frozenset({"keywords", "keywords_threshold"})
@@ -83,7 +83,7 @@ def read(query: MultiMapping[str], settings: Settings, offer: Offer) -> Wishes:
     told = _told(values)
     values.setdefault("profanity_filter", "english" in able)
     values["max_alternatives"] = min(MOST_ALTERNATIVES, max(1, values.get("max_alternatives", 1)))
-    pause = _PAUSE_IN_CHINESE if language.startswith("zh-") else _PAUSE
+    pause = _PAUSE_IN_CHINESE if language.startswith("zh-") else PAUSE
     values["end_of_phrase_silence_time"] = values.get("end_of_phrase_silence_time") or pause
     asked = {name: value for name, value in values.items() if name in Recognition.__struct_fields__}
     recognition = Recognition(**{**asked, "model": model, "warnings": (*cut, *reading.warnings())})

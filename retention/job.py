@@ -56,6 +56,10 @@ class Media(Struct, frozen=True, kw_only=True):
     endianness: Literal["big-endian", "little-endian"] | None = None
 
 
+PAUSE = 0.8
+"""Seconds of a pause that ends an utterance, unless the client asks otherwise (spec 1.3)."""
+
+
 class Recognition(Struct, frozen=True, kw_only=True):
     """What of the contract's recognition parameters is honoured for a job, under their names (spec 1.3)."""
 
@@ -66,7 +70,7 @@ class Recognition(Struct, frozen=True, kw_only=True):
     keywords: tuple[str, ...] = ()
     keywords_threshold: float | None = None
     profanity_filter: bool = False
-    end_of_phrase_silence_time: float = 0.8
+    end_of_phrase_silence_time: float = PAUSE
     """Seconds of a pause that ends an utterance."""
     split_transcript_at_phrase_end: bool = False
     speech_detector_sensitivity: float = 0.5

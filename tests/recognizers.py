@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from retention.offer import Feature, Offer
 from worker.recognizers import Utterance, Word
+from worker.recognizers.pocketsphinx import Pocketsphinx
 
 QUICK = {
     "recognizer": "tests.recognizers:Scripted",
@@ -29,6 +30,9 @@ QUICK = {
 
 CALLING = {**QUICK, "callback_loopback": "true"}
 """The same, and receivers on this machine may be called."""
+
+EMBEDDED = Offer(engine="pocketsphinx", languages=("en-US",), features=Pocketsphinx.features)
+"""What the embedded engine serves."""
 
 AT_WORK = b"at-work"
 """What a child is called in the process table while it recognises what takes time."""

@@ -17,9 +17,8 @@ from redis.asyncio import Redis
 from deploy.processes import RedisServer, temporary_directory
 from deploy.stack import Stack
 from retention.keyspace import OFFER, PERSISTENT
-from retention.offer import Offer
 from retention.tenants import Tenants
-from tests.recognizers import CALLING
+from tests.recognizers import CALLING, EMBEDDED
 
 
 async def wait_until(holds: Callable[[], Awaitable[object]], *, within: float = 20.0) -> None:
@@ -46,11 +45,8 @@ def kept_forever(redis_url: str) -> list[str]:
 
 def offer_without_a_worker(redis_url: str) -> None:
     """Have the API take jobs for the embedded engine although no worker has ever started."""
-    offer = Offer(
-        engine="pocketsphinx", languages=("en-US",), features=frozenset({"times", "confidences", "alternatives"})
-    )
     with blocking.Redis.from_url(redis_url) as client:
-        client.set(OFFER, msgspec.json.encode(offer))
+        client.set(OFFER, msgspec.json.encode(EMBEDDED))
 
 
 def assert_all_expire(redis_url: str) -> None:

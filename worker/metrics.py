@@ -2,7 +2,7 @@
 
 Every tenth of a second has an offset, a share of clipped samples and a level. Levels are in decibels on a scale from
 0 (96 dB below the loudest, the step of 16 bits) to 1. Whether high frequencies are missing is told from what is above
-4 kHz in the speech: nothing is, when a recording of a telephone was made to look better.
+5 kHz in the speech: nothing is, when a recording of a telephone was made to look better.
 """
 
 import math
@@ -27,7 +27,7 @@ _SAMPLES = round(RATE * INTERVAL)
 _FULL = 32768
 _DEPTH = 96.0
 _LOST, _THERE = -58.0, -42.0
-"""Decibels of the upper half below the whole: certainly missing, certainly there (measured on recordings)."""
+"""Decibels of what is above, relative to the whole: certainly missing, certainly there (measured on recordings)."""
 
 
 class Meter:

@@ -18,15 +18,14 @@ import sys
 import wave
 from array import array
 from collections.abc import Callable
-from datetime import timedelta
 
 import av
 import pocketsphinx
 
 from retention.job import Media, Submission
 from tests.speech import AUDIO, SENTENCE, stream, transcript, word_errors
+from tests.transcribing import transcribing
 from worker.media import RATE, Decoding
-from worker.transcriber import Transcriber
 
 SAID = {
     "cards_001": "ten of clubs",
@@ -105,19 +104,11 @@ def bare(engine: pocketsphinx.Decoder, content: bytes) -> str:
 
 async def measure() -> bool:
     """Print a line for each condition; tell whether the transcriber has no more errors in all than the bare engine."""
-    transcriber = Transcriber(
-        recognizer="pocketsphinx",
-        children=2,
-        child_memory=2 << 30,
-        stall=timedelta(minutes=1),
-        max_audio=timedelta(hours=1),
-    )
-    await transcriber.start()
     engine = pocketsphinx.Decoder(loglevel="FATAL", logfn=os.devnull)
     words = sum(len(said.split()) for said in SAID.values())
     print(f"word errors in {words} words of {len(SAID)} recordings:")
     total = {"bare": 0, "transcriber": 0}
-    try:
+    async with transcribing(children=2) as transcriber:
         for name, change in CONDITIONS.items():
             errors = dict.fromkeys(total, 0)
             for recording, said in SAID.items():
@@ -132,8 +123,6 @@ async def measure() -> bool:
             total = {which: total[which] + errors[which] for which in total}
             shares = "   ".join(f"{which} {count:3} ({count / words:4.0%})" for which, count in errors.items())
             print(f"  {name:<16} {shares}")
-    finally:
-        await transcriber.close()
     print(f"  in all           bare {total['bare']:3}   transcriber {total['transcriber']:3}, no more wanted")
     return total["transcriber"] <= total["bare"]
 

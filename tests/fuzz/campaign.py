@@ -21,6 +21,7 @@ import psutil
 from retention.job import Submission
 from tests.fuzz.mutants import Mutant, mutant
 from tests.speech import stream
+from tests.transcribing import transcribing
 from worker.transcriber import DAMAGED, TooLong, Transcriber, Undecodable
 
 AT_ONCE = 4
@@ -118,15 +119,10 @@ class Campaign:
 
     async def run(self, numbers: range, *, progress: Callable[[int], None] = lambda _: None) -> None:
         """Try the mutants with these numbers, some at once."""
-        transcriber = Transcriber(
-            recognizer=ENGINE,
-            children=2,
-            child_memory=1 << 30,
-            stall=timedelta(seconds=20),
-            max_audio=timedelta(minutes=10),
+        prompt = transcribing(
+            ENGINE, children=2, memory=1 << 30, stall=timedelta(seconds=20), max_audio=timedelta(minutes=10)
         )
-        await transcriber.start()
-        try:
+        async with prompt as transcriber:
             with trap() as self._trap:
                 born = _descendants()
                 ahead = iter(numbers)
@@ -136,8 +132,6 @@ class Campaign:
                 self.failures += self._trap.sprung()
                 if not born <= _descendants():
                     self.failures.append("a child died")
-        finally:
-            await transcriber.close()
 
     async def _some(self, transcriber: Transcriber, ahead: Iterator[int], progress: Callable[[int], None]) -> None:
         for number in ahead:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -13,22 +12,11 @@ from click.testing import CliRunner
 
 from tests import tiny_models
 from tests.speech import AUDIO, stream, submission
+from tests.transcribing import transcribing
 from worker import cli
-from worker.transcriber import EngineUnusable, Transcriber
+from worker.transcriber import EngineUnusable
 
 FASTER_WHISPER = ("times", "confidences", "punctuation")
-
-
-def new(recognizer: str, model: Path | None, *, memory: int = 2 << 30, children: int = 1) -> Transcriber:
-    """Return a transcriber with an engine and its model."""
-    return Transcriber(
-        recognizer=recognizer,
-        model=model,
-        children=children,
-        child_memory=memory,
-        stall=timedelta(seconds=60),
-        max_audio=timedelta(hours=1),
-    )
 
 
 @pytest.mark.parametrize(
@@ -45,17 +33,13 @@ async def test_recordings_become_results(
     tmp_path: Path, *, recognizer: str, make: Callable[[Path], Path], model: str, words: set[str], offered: set[str]
 ) -> None:
     """A recording goes through decoder, segments and confined children; what is offered, and no more, is told."""
-    transcriber = new(recognizer, make(tmp_path), children=2)
-    await transcriber.start()
-    try:
+    async with transcribing(recognizer, model=make(tmp_path), children=2) as transcriber:
         offer = transcriber.offer
         isolation = transcriber.isolation
         told = await transcriber.transcribe(
             stream((AUDIO / "goforward.wav").read_bytes()),
             submission("goforward.wav", model=model, timestamps=True, word_confidence=True),
         )
-    finally:
-        await transcriber.close()
     assert offer.features == offered
     assert "none" not in isolation.values()
     results = msgspec.json.decode(told)["results"]
@@ -155,12 +139,9 @@ async def test_too_little_memory_is_told(tmp_path: Path) -> None:
 
 async def reason(recognizer: str, model: Path | None, *, memory: int = 2 << 30) -> str:
     """Return why an engine cannot be used."""
-    transcriber = new(recognizer, model, memory=memory)
-    try:
-        with pytest.raises(EngineUnusable) as error:
-            await transcriber.start()
-    finally:
-        await transcriber.close()
+    with pytest.raises(EngineUnusable) as error:
+        async with transcribing(recognizer, model=model, memory=memory):
+            pass
     return str(error.value)
 
 

@@ -19,6 +19,7 @@ import pytest_asyncio
 from retention.job import Media, Submission
 from tests.formats import ORDERS, RATE, Form, Order, encoded, raw, speech
 from tests.speech import AUDIO, SENTENCE, stream, transcript, word_errors
+from tests.transcribing import transcribing
 from worker.media import Decoding
 from worker.transcriber import Transcriber
 
@@ -121,16 +122,8 @@ def test_what_loses_nothing_has_the_samples_of_the_wav(rate: int) -> None:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def transcriber() -> AsyncIterator[Transcriber]:
-    transcriber = Transcriber(
-        recognizer="pocketsphinx",
-        children=2,
-        child_memory=2 << 30,
-        stall=timedelta(seconds=60),
-        max_audio=timedelta(minutes=1),
-    )
-    await transcriber.start()
-    yield transcriber
-    await transcriber.close()
+    async with transcribing(children=2, max_audio=timedelta(minutes=1)) as transcriber:
+        yield transcriber
 
 
 async def heard(transcriber: Transcriber, content: bytes, media: Media) -> list[str]:

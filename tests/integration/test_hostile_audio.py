@@ -19,6 +19,7 @@ from retention.job import Media, Submission
 from retention.offer import Feature, Offer
 from tests.recognizers import recording
 from tests.speech import AUDIO, IN_EVERY_FORMAT, media, stream
+from tests.transcribing import transcribing
 from worker import decoding
 from worker.recognizers import Utterance, Word
 from worker.transcriber import DAMAGED, EngineFailed, TooLong, Transcriber, Undecodable
@@ -48,18 +49,13 @@ class Prompt:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def transcriber() -> AsyncIterator[Transcriber]:
-    transcriber = Transcriber(
-        recognizer=f"{__name__}:Prompt",
-        children=1,
-        child_memory=1 << 30,
-        stall=timedelta(seconds=5),
-        max_audio=timedelta(minutes=1),
+    prompt = transcribing(
+        f"{__name__}:Prompt", memory=1 << 30, stall=timedelta(seconds=5), max_audio=timedelta(minutes=1)
     )
-    await transcriber.start()
-    yield transcriber
-    told = await transcriber.transcribe(stream(recording(0)), asked(Media(type="audio/wav")))
-    assert b'"done "' in told, "the transcriber does not work afterwards"
-    await transcriber.close()
+    async with prompt as transcriber:
+        yield transcriber
+        told = await transcriber.transcribe(stream(recording(0)), asked(Media(type="audio/wav")))
+        assert b'"done "' in told, "the transcriber does not work afterwards"
 
 
 def asked(kind: Media) -> Submission:

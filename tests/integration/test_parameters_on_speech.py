@@ -6,7 +6,6 @@ import struct
 import wave
 from array import array
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +17,7 @@ import pytest_asyncio
 from retention.job import Media, Submission
 from retention.offer import Feature, Offer
 from tests.speech import AUDIO, SENTENCE, media, stream
+from tests.transcribing import transcribing
 from worker import profanity
 from worker.errors import NotServed
 from worker.media import RATE
@@ -29,16 +29,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def transcriber() -> AsyncIterator[Transcriber]:
-    transcriber = Transcriber(
-        recognizer="pocketsphinx",
-        children=1,
-        child_memory=2 << 30,
-        stall=timedelta(seconds=60),
-        max_audio=timedelta(minutes=5),
-    )
-    await transcriber.start()
-    yield transcriber
-    await transcriber.close()
+    async with transcribing(max_audio=timedelta(minutes=5)) as transcriber:
+        yield transcriber
 
 
 def samples(name: str) -> bytes:
@@ -283,24 +275,12 @@ class Abbreviator(Writer):
     features: ClassVar[frozenset[Feature]] = frozenset({"times", "confidences"})
 
 
-@asynccontextmanager
-async def writing(engine: str = "Writer", *, plain_text: bool) -> AsyncIterator[Transcriber]:
-    transcriber = Transcriber(
-        recognizer=f"{__name__}:{engine}",
-        children=1,
-        child_memory=1 << 30,
-        stall=timedelta(seconds=60),
-        max_audio=timedelta(minutes=5),
-        plain_text=plain_text,
-    )
-    await transcriber.start()
-    yield transcriber
-    await transcriber.close()
+WRITER = f"{__name__}:Writer"
 
 
 async def test_an_engine_that_punctuates_is_left_to_it() -> None:
     """Sentences end utterances when that is asked for, and the whole text comes once more (spec 4.7)."""
-    async with writing(plain_text=False) as transcriber:
+    async with transcribing(WRITER) as transcriber:
         assert "punctuation" in transcriber.offer.features
         results = await heard(
             transcriber, samples(CARD), split_transcript_at_phrase_end=True, enrichments="punctuation", timestamps=True
@@ -313,7 +293,7 @@ async def test_an_engine_that_punctuates_is_left_to_it() -> None:
 
 async def test_sentences_end_nothing_with_an_engine_that_does_not_punctuate() -> None:
     """A full stop is then part of a word."""
-    async with writing("Abbreviator", plain_text=False) as transcriber:
+    async with transcribing(f"{__name__}:Abbreviator") as transcriber:
         [result] = (await heard(transcriber, samples(CARD), split_transcript_at_phrase_end=True))["results"]
     assert result["end_of_utterance"] != "full_stop"
 
@@ -339,7 +319,7 @@ async def test_what_the_engine_cannot_do_any_more_is_warned_about() -> None:
         "keywords_threshold": 0.0,
         "enrichments": "punctuation",
     }
-    async with writing("Wordy", plain_text=False) as transcriber:
+    async with transcribing(f"{__name__}:Wordy") as transcriber:
         results = await heard(transcriber, samples(CARD), **asked)
     assert results["results"] == [{"final": True, "alternatives": [{"transcript": "Hello, Miss Fay. Who's there? "}]}]
     assert results["warnings"] == [f"Unsupported arguments: {', '.join(asked)}."]
@@ -348,7 +328,7 @@ async def test_what_the_engine_cannot_do_any_more_is_warned_about() -> None:
 
 async def test_plain_text_has_no_capitals_and_no_marks() -> None:
     """The operator's wish, for clients of the former models: and then the offer says that nothing punctuates."""
-    async with writing(plain_text=True) as transcriber:
+    async with transcribing(WRITER, plain_text=True) as transcriber:
         assert "punctuation" not in transcriber.offer.features
         [result] = (await heard(transcriber, samples(CARD)))["results"]
     assert result["alternatives"][0]["transcript"] == "hello miss fay who's there "

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from retention.job import Media, Submission
 from tests.speech import AUDIO, IN_EVERY_FORMAT, SENTENCE, stream, submission, transcript, word_errors
+from tests.transcribing import transcribing
 from worker.transcriber import DAMAGED, EngineUnusable, TooLong, Transcriber
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it has invalid escapes in its docstrings
@@ -21,27 +22,11 @@ with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # i
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-CHILDREN = 2
-
-
-def new(**changed: object) -> Transcriber:
-    """Return a transcriber with the settings of these tests, or changed ones."""
-    settings: dict[str, object] = {
-        "recognizer": "pocketsphinx",
-        "children": CHILDREN,
-        "child_memory": 2 << 30,
-        "stall": timedelta(seconds=60),
-        "max_audio": timedelta(hours=2),
-    }
-    return Transcriber(**(settings | changed))  # type: ignore[arg-type]
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def transcriber() -> AsyncIterator[Transcriber]:
-    transcriber = new()
-    await transcriber.start()
-    yield transcriber
-    await transcriber.close()
+    async with transcribing(children=2) as transcriber:
+        yield transcriber
 
 
 async def heard(transcriber: Transcriber, name: str, **asked: object) -> bytes:
@@ -150,12 +135,8 @@ async def test_the_same_audio_gives_the_same_result_whatever_ran_before(transcri
     for seed in range(4):
         await transcriber.transcribe(stream(random.Random(seed).randbytes(64000)), noise)
         assert await asyncio.gather(*(heard(transcriber, name, **asked) for name in reversed(names))) == first[::-1]
-    fresh = new(children=1)
-    await fresh.start()
-    try:
+    async with transcribing() as fresh:
         assert [await heard(fresh, name, **asked) for name in names] == first
-    finally:
-        await fresh.close()
 
 
 async def test_damaged_audio_is_recognised_as_far_as_it_goes(transcriber: Transcriber) -> None:
@@ -169,24 +150,18 @@ async def test_damaged_audio_is_recognised_as_far_as_it_goes(transcriber: Transc
 
 async def test_more_audio_than_allowed_is_refused() -> None:
     """The bound counts decoded audio, to the sample's second; just within it is no error."""
-    transcriber = new(recognizer="tests.recognizers:Scripted", children=1, max_audio=timedelta(minutes=1))
-    await transcriber.start()
-    try:
-        silence = Submission(media=raw(), model="en-US")
+    silence = Submission(media=raw(), model="en-US")
+    async with transcribing("tests.recognizers:Scripted", max_audio=timedelta(minutes=1)) as transcriber:
         await transcriber.transcribe(stream(bytes(60 * 32000)), silence)
         with pytest.raises(TooLong) as error:
             await transcriber.transcribe(stream(bytes(60 * 32000 + 2)), silence)
-        assert error.value.reason == "too_long"
-    finally:
-        await transcriber.close()
+    assert error.value.reason == "too_long"
 
 
 async def test_an_hour_of_speech_passes_in_flat_memory() -> None:
     """The worker's memory stays within 64 MiB of idle while an hour without a pause goes through."""
-    transcriber = new(recognizer="tests.recognizers:Scripted")
-    await transcriber.start()
     process = psutil.Process()
-    idle = most = process.memory_info().rss
+    most = 0
     # Sound that passes for speech all along, and takes the scripted engine no time.
     second = struct.pack("<16000h", *random.Random(3).choices((5000, -5000), k=16000))
 
@@ -196,10 +171,10 @@ async def test_an_hour_of_speech_passes_in_flat_memory() -> None:
             most = max(most, process.memory_info().rss)
             yield second
 
-    try:
+    scripted = transcribing("tests.recognizers:Scripted", children=2, max_audio=timedelta(hours=2))
+    async with scripted as transcriber:
+        idle = most = process.memory_info().rss
         told = await transcriber.transcribe(hour(), Submission(media=raw(), model="en-US", timestamps=True))
-    finally:
-        await transcriber.close()
     results = msgspec.json.decode(told)["results"]
     assert len(results) >= 180
     assert results[-1]["alternatives"][0]["timestamps"][0][1] > 3500
@@ -222,7 +197,6 @@ async def test_errors_of_the_source_reach_the_caller(transcriber: Transcriber) -
 
 async def test_an_engine_that_does_not_exist_is_told_at_the_start() -> None:
     """A wrong name ends the start with an error, not with a worker that fails every job."""
-    transcriber = new(recognizer="no-such-engine")
     with pytest.raises(EngineUnusable, match="no recognizer is called no-such-engine"):
-        await transcriber.start()
-    await transcriber.close()
+        async with transcribing("no-such-engine"):
+            pass

@@ -21,6 +21,7 @@ from retention.offer import Feature, Offer
 from tests.recognizers import AT_WORK, recording
 from tests.speech import stream
 from tests.stack import wait_until
+from tests.transcribing import transcribing
 from worker import pool
 from worker.recognizers import Utterance
 from worker.transcriber import EngineFailed, Transcriber
@@ -29,23 +30,11 @@ SCRIPTED = Submission(media=Media(type="audio/wav"), model="en-US_BroadbandModel
 DONE = b'"transcript":"done "'
 
 
-@contextlib.asynccontextmanager
-async def running(
-    *, recognizer: str = "tests.recognizers:Scripted", stall: float = 30, children: int = 1, memory: int = 2 << 30
-) -> AsyncIterator[Transcriber]:
-    """Run a transcriber, usually with the scripted engine."""
-    transcriber = Transcriber(
-        recognizer=recognizer,
-        children=children,
-        child_memory=memory,
-        stall=timedelta(seconds=stall),
-        max_audio=timedelta(hours=1),
-    )
-    await transcriber.start()
-    try:
-        yield transcriber
-    finally:
-        await transcriber.close()
+def running(
+    recognizer: str = "tests.recognizers:Scripted", *, stall: float = 30, children: int = 1, memory: int = 2 << 30
+) -> contextlib.AbstractAsyncContextManager[Transcriber]:
+    """Run a transcriber, usually with the scripted engine; `stall` is in seconds."""
+    return transcribing(recognizer, stall=timedelta(seconds=stall), children=children, memory=memory)
 
 
 def children(of: int | None = None) -> list[psutil.Process]:
@@ -211,7 +200,7 @@ class Hoarder:
 
 async def test_a_child_beyond_its_memory_fails_the_recording() -> None:
     """An engine that asks for more than `child_memory` gets an error, not the machine's memory."""
-    async with running(recognizer=f"{__name__}:Hoarder", memory=1 << 30) as transcriber:
+    async with running(f"{__name__}:Hoarder", memory=1 << 30) as transcriber:
         with pytest.raises(EngineFailed):
             await transcriber.transcribe(stream(recording(0)), SCRIPTED)
 

@@ -32,16 +32,13 @@ from retention.job import (
 from retention.offer import Offer
 from retention.settings import Settings
 from retention.tokens import Token
+from tests.recognizers import EMBEDDED
 
 ALICE = TenantId("alice")
 KEY = "volant_alice_secret"
 TOKEN = "head.claims.signature"
 NOW = datetime(2026, 8, 17, 19, 15, 17, 926000, tzinfo=UTC)
 WAV = b"RIFF\xff\xff\xff\xffWAVE" + bytes(range(200))
-
-
-OFFER = Offer(engine="pocketsphinx", languages=("en-US",), features=frozenset({"times", "confidences", "alternatives"}))
-"""What the embedded engine serves."""
 
 
 @dataclass
@@ -188,7 +185,7 @@ class FakeTenants:
 class FakeOffers:
     """Has the offer of the embedded engine, unless another is set."""
 
-    offer: Offer | None = OFFER
+    offer: Offer | None = EMBEDDED
 
     async def current(self) -> Offer:
         """Return the offer."""

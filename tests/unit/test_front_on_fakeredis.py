@@ -21,7 +21,8 @@ from api.listener import listening
 from retention import bootstrap, keyspace
 from retention.errors import KeyUnavailable, SettingsError
 from retention.settings import Settings
-from tests.unit.fake_retention import OFFER, WAV
+from tests.recognizers import EMBEDDED
+from tests.unit.fake_retention import WAV
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ async def fronting(settings: Settings) -> AsyncIterator[Front]:
         listening(create_app(settings, retention), host="127.0.0.1", port=0, grace=timedelta(seconds=5)) as url,
         aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=10)) as session,
     ):
-        await retention.offers.publish(OFFER)
+        await retention.offers.publish(EMBEDDED)
         yield Front(retention, session)
 
 
