@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -13,7 +14,7 @@ from retention.entries import entry_of
 from retention.errors import AudioMissing, Superseded, Unsealable
 from retention.holding import Held
 from retention.job import Failed, FailureReason, Processing, Waiting, fail
-from tests.integration.cell import RESULTS, Cell
+from tests.integration.cell import RESULTS, SUBMISSION, Cell
 from tests.stack import wait_until
 
 
@@ -151,6 +152,16 @@ async def test_a_failed_job_says_why_and_holds_nothing_else(cell: Cell, reason: 
     assert await cell.fields(job) == {b"revision", b"record"}
     assert cell.recordings() == []
     assert await taken(cell, job) is None
+
+
+async def test_the_age_of_a_job_counts_from_the_beginning_of_its_upload(cell: Cell) -> None:
+    """Or from its acceptance, when it is not known: a job of an earlier version."""
+    began = await cell.jobs.now() - timedelta(minutes=3)
+    for since, least in ((began, timedelta(minutes=3)), (None, timedelta(0))):
+        job = await cell.submit(submission=msgspec.structs.replace(SUBMISSION, began=since))
+        held = await taken(cell, job)
+        assert held is not None
+        assert least <= await cell.holding.age(held) < least + timedelta(minutes=2)
 
 
 async def test_a_finished_job_keeps_its_key_and_result_alone(cell: Cell) -> None:

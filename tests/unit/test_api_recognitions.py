@@ -58,6 +58,7 @@ async def test_wishes_audio_and_customer_reach_the_service_whole() -> None:
         assert answer.status == 201
         assert answer.body["warnings"] == ["Unknown arguments: foo."]
         assert taken.audio == WAV * 4000
+        assert taken.submission.began == NOW
         assert taken.results_ttl == timedelta(minutes=5)
         assert taken.customer == "Zoë 7"
         wanted = taken.submission

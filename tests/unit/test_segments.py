@@ -72,6 +72,20 @@ def test_the_cut_is_where_it_is_quiet() -> None:
     assert 19.0 <= (heard[0].start + len(heard[0].pcm) // 2) / RATE <= 19.1
 
 
+def test_a_segment_has_a_little_of_what_is_around_its_speech() -> None:
+    """The detector begins late and ends early: first and last sounds would be lost."""
+    [segment], _ = found(bytes(2 * RATE * 2) + noise(1) + bytes(2 * RATE * 2))
+    assert segment.start / RATE < 1.8
+    assert (segment.start + len(segment.pcm) // 2) / RATE > 3.2
+
+
+def test_a_short_sound_is_speech_to_a_sensitive_detector_only() -> None:
+    """Below the setting at which another mode of the detector begins, it is the share of speech that counts."""
+    short = bytes(2 * RATE * 2) + noise(0.21) + bytes(2 * RATE * 2)
+    assert found(short)[0]
+    assert [part for part in segments([short], sensitivity=0.3) if isinstance(part, Segment)] == []
+
+
 def test_silence_reports_its_progress() -> None:
     """While nobody speaks, every ten seconds tell how far it is, and the end tells how much it was."""
     heard, reports = found(bytes(35 * RATE * 2), 3200)
