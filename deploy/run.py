@@ -119,6 +119,7 @@ Volant is running.
 
   base URL   {url}
   API key    {apikey}
+  read on    {url}/docs
 
 Submit a recording, look at the job, delete it (ID is the "id" of the first reply):
 

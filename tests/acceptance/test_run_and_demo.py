@@ -58,6 +58,7 @@ def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals,
         assert run_env.stat().st_mode & 0o777 == 0o600
         assert url in process.printed()
         assert process.printed().count("  curl ") == 3
+        assert f"{url}/docs" in process.printed()
         assert allowed_origin(url) == "*"
         said = run_volant("transcribe", str(SPEECH), url=url, apikey=apikey)
         assert said.stdout == "go forward ten meters\n", said.stderr
