@@ -60,6 +60,9 @@ ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
     errors.TooManyChallenges: Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many callback urls were registered"),
     errors.AudioMissing: INTERNAL,  # the front never reads audio
     errors.Unsealable: INTERNAL,
+    errors.KeyDisabled: Refusal(HTTPStatus.FORBIDDEN, "the key of this instance is disabled"),
+    errors.KeyRefused: INTERNAL,  # an operator's matter
+    errors.WrapRefused: INTERNAL,  # the service wraps anew
     errors.KeyUnavailable: JOB_NOT_FOUND,  # what cannot be opened any more is gone (promise P3)
     errors.NothingOffered: Refusal(
         HTTPStatus.SERVICE_UNAVAILABLE, "No recognition engine has started yet; try again.", RETRY_AFTER

@@ -9,7 +9,15 @@ import click
 
 from retention import log
 from retention.bootstrap import Retention, open_retention
-from retention.errors import KeyUnavailable, NotFound, RetentionError, SettingsError, Unavailable
+from retention.errors import (
+    KeyDisabled,
+    KeyRefused,
+    KeyUnavailable,
+    NotFound,
+    RetentionError,
+    SettingsError,
+    Unavailable,
+)
 from retention.settings import Settings, load
 
 T = TypeVar("T")
@@ -44,7 +52,9 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"there is no {error}") from error
     except Unavailable as error:
         raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
-    except (SettingsError, KeyUnavailable) as error:
+    except KeyDisabled as error:
+        raise click.ClickException(f"the key {error} is disabled") from error
+    except (SettingsError, KeyUnavailable, KeyRefused) as error:
         raise click.ClickException(str(error)) from error
     except RetentionError as error:
         raise click.ClickException(type(error).__name__) from error

@@ -14,11 +14,13 @@ from retention.audio import AudioDirectory
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
+from retention.custody import Custody
 from retention.egress import Egress, parse_networks
 from retention.errors import Unavailable
 from retention.holding import JobHolding
-from retention.keyring import Keyring, read_root_key
+from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
+from retention.keystore import TenantKeys
 from retention.leases import Leases
 from retention.log import failure
 from retention.logged_audio import LoggedAudio
@@ -28,12 +30,14 @@ from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
+from retention.roots import FileRoot, read_root_key
 from retention.service import JobService
 from retention.settings import Settings
 from retention.store import JobStore
 from retention.telling import Telling
 from retention.tenants import Tenants
 from retention.tokens import Tokens
+from retention.wrapped import WrappedKeys
 
 _log = structlog.get_logger()
 
@@ -55,6 +59,7 @@ class Retention:
     leases: Leases
     notification_leases: Leases
     caretaker: Caretaker
+    custody: Custody
     offers: Offers
     readiness: Readiness
     redis: Redis
@@ -70,7 +75,7 @@ async def open_retention(
     SettingsError and KeyUnavailable when the root key or the audio directory is not as it must be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
-    root = read_root_key(settings.root_key_file, create=settings.create_root_key)
+    root = FileRoot(read_root_key(settings.root_key_file, create=settings.create_root_key))
     audio = AudioDirectory(settings.audio_directory)
     await audio.prepare()
     logged_audio = LoggedAudio(settings.audio_directory)
@@ -138,7 +143,22 @@ async def open_retention(
             leases=leases,
             notification_leases=notification_leases,
             caretaker=Caretaker(
-                store=store, audio=audio, log=request_log, queue=queue, orphan_after=settings.orphan_after
+                store=store,
+                audio=audio,
+                log=request_log,
+                keyring=keyring,
+                queue=queue,
+                orphan_after=settings.orphan_after,
+            ),
+            custody=Custody(
+                keys=TenantKeys(redis),
+                keyring=keyring,
+                wrapped=WrappedKeys(redis),
+                tenants=tenants,
+                store=store,
+                audio=audio,
+                log=request_log,
+                queue=queue,
             ),
             offers=Offers(redis),
             readiness=readiness,

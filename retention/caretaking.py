@@ -14,6 +14,7 @@ from retention.audio import AudioDirectory
 from retention.entries import Entry
 from retention.errors import Superseded
 from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
+from retention.keyring import Keyring
 from retention.keyspace import RECOGNITION
 from retention.queue import JobQueue
 from retention.request_log import RequestLog
@@ -36,11 +37,19 @@ class Caretaker:
     """Looks after one cell. Raises Unavailable when the store cannot be reached."""
 
     def __init__(
-        self, *, store: JobStore, audio: AudioDirectory, log: RequestLog, queue: JobQueue, orphan_after: timedelta
+        self,
+        *,
+        store: JobStore,
+        audio: AudioDirectory,
+        log: RequestLog,
+        keyring: Keyring,
+        queue: JobQueue,
+        orphan_after: timedelta,
     ) -> None:
         self._store = store
         self._audio = audio
         self._log = log
+        self._keyring = keyring
         self._queue = queue
         self._orphan_after = orphan_after
 
@@ -83,8 +92,9 @@ class Caretaker:
                     pass  # it ended since it was found due
             looked.append((entry, job))
         lacking = await self._queue.lacking([job.id for job in unfinished])
-        for job in unfinished:
-            if job.id in lacking:
+        missed = [job for job in unfinished if job.id in lacking]
+        for job, wrapped in zip(missed, await self._store.wrapped(missed), strict=True):
+            if await self._keyring.may_unwrap(wrapped):
                 done.rescued += await self._queue.put(job.tenant, job.id)
         await self._store.look_again(looked, now=now)
         done.expired += await self._clear(over)

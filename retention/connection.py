@@ -46,9 +46,10 @@ def connect(settings: Settings, *, retries: int) -> Redis:
     )
 
 
-def script(redis: Redis, name: str) -> AsyncScript:
-    """Return the Lua script of that name, which loads itself again after a restart of Redis."""
-    return redis.register_script(files("retention").joinpath("lua", f"{name}.lua").read_text())
+def script(redis: Redis, *names: str) -> AsyncScript:
+    """Return the Lua script of these parts, which loads itself again after a restart of Redis."""
+    parts = files("retention").joinpath("lua")
+    return redis.register_script("".join(parts.joinpath(f"{name}.lua").read_text() for name in names))
 
 
 @contextmanager

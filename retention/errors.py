@@ -12,6 +12,9 @@ RetentionError
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
 ├── KeyUnavailable    a key cannot be had: destroyed, or wrapped by a root key that is not this one
+├── KeyDisabled       a key is there and may not be used at present: suspended, deactivated, or about to be purged
+├── KeyRefused        an operation on a key is not allowed in its state; the text says why, for the operator
+├── WrapRefused       a data key is wrapped by a key that may not wrap any more: it is to be wrapped anew
 ├── NothingOffered    no worker has started yet, so nobody knows what can be recognised
 ├── Denied            the address or the form of a callback URL is not allowed
 ├── Unreachable       a callback receiver gave no whole answer in time
@@ -74,6 +77,18 @@ class Unsealable(RetentionError):
 
 class KeyUnavailable(RetentionError):
     """A key cannot be had. What it sealed reads as gone."""
+
+
+class KeyDisabled(RetentionError):
+    """A key is there and may not be used at present. What it wrapped is kept, and denied."""
+
+
+class KeyRefused(RetentionError):
+    """An operation on a key is not allowed in its state, or its material will not do. The text is for the operator."""
+
+
+class WrapRefused(RetentionError):
+    """A data key is wrapped by a key, or a version of it, that may not wrap any more. It is to be wrapped anew."""
 
 
 class NothingOffered(RetentionError):

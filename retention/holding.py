@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from retention.audio import AudioDirectory
-from retention.errors import KeyUnavailable, Superseded, Unavailable, Unsealable
+from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unavailable, Unsealable
 from retention.job import (
     ATTEMPTS,
     Completed,
@@ -78,10 +78,10 @@ class JobHolding:
 
     @contextlib.asynccontextmanager
     async def hold(self, tenant: TenantId, job: JobId) -> AsyncIterator[Held | None]:
-        """Hold a delivered job; None when there is nothing to do: it is gone, final, or was just failed.
+        """Hold a delivered job; None when there is nothing to do.
 
-        When the block is cancelled the job is handed back, uncounted. Raises Superseded when the lease
-        went to another worker before the job was taken.
+        Then it is gone, final, was just failed, or its key is disabled. When the block is cancelled the job is handed
+        back, uncounted. Raises Superseded when the lease went to another worker before the job was taken.
         """
         # Names this delivery: a claim whose reply was lost is recognised as our own when read again.
         holder = secrets.token_hex(8)
@@ -92,6 +92,14 @@ class JobHolding:
         except asyncio.CancelledError:
             await asyncio.shield(self._give_up(taking))
             raise
+
+    async def denied(self, jobs: list[Processing]) -> set[JobId]:
+        """Return those of the jobs in hand whose key must not be used any more: the work on them has to stop."""
+        found: set[JobId] = set()
+        for job, wrapped in zip(jobs, await self._store.wrapped(jobs), strict=True):
+            if wrapped and not await self._keyring.may_unwrap(wrapped):
+                found.add(job.id)
+        return found
 
     def audio(self, held: Held) -> AsyncIterator[bytes]:
         """Return the job's audio, authenticated piece by piece. Raises AudioMissing, Unsealable on the way."""
@@ -140,9 +148,13 @@ class JobHolding:
             return None
         taken = _taken(job, holder, now=stored.now)
         try:
-            key = self._keyring.unwrap(stored.key, tenant, id_)
+            key = await self._keyring.unwrap(stored.key, tenant, id_)
             context = Context(kind=Kind.SUBMISSION, tenant=tenant, job=id_)
             submission = msgspec.json.decode(unseal(key, stored.submission, context), type=Submission)
+        except KeyDisabled:
+            # Parked: unfinished and not in the queue, where the caretaker puts it again once the key may be used.
+            _log.info("parked: its key is disabled", tenant=tenant, job=id_)
+            return None
         except (KeyUnavailable, Unsealable) as error:
             _log.error("submission does not open", tenant=tenant, job=id_, **failure(error))
             await self._refuse(job, "audio_missing")

@@ -1,88 +1,132 @@
-"""The keys above a job's own: root key, tenant key, index key, token key.
+"""The keys above a job's own, for use: tenant keys that wrap data keys, the index key, the token key.
 
-The root key never leaves this process and its file. It seals the common tenant key, which wraps a
-random data key per job, the index key, which makes tags of customer ids, and the token key, which
-signs bearer tokens. A wrapped key names the one key that opens it, and a token the one that signed
-it, so that keys are never tried in turn.
+All of them are wrapped by the cell's root provider, which the root never leaves. A tenant key wraps a random data key
+per job and per registration; the index key makes tags of customer ids; the token key signs bearer tokens. A wrapped
+key names the one key and version that opens it, and a token the one that signed it, so that keys are never tried in
+turn. Whether a key may be used is read from Redis, so that disabling it bites at once; its bytes stay in memory for
+half a minute at most.
 """
 
-import base64
-import binascii
+import asyncio
 import hashlib
 import hmac
-import os
-import tempfile
-from pathlib import Path
+import re
+from datetime import datetime
 
 from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis
-from retention.errors import KeyUnavailable, SettingsError, Unsealable
+from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unsealable
 from retention.job import CustomerTag, TenantId
+from retention.keys import COMMON, KeyId, TenantKey, Version, created, next_number
+from retention.keystore import TenantKeys
+from retention.roots import RootProvider
 from retention.seal import Context, Key, Kind, seal, unseal
-from retention.settings import read_secret
 
-_COMMON = "common"
+FORGET_AFTER = 30.0
+"""Seconds for which the bytes of a tenant key stay in memory."""
+
+TRUST_FOR = 1.0
+"""Seconds for which what was read of a tenant key is taken for true when something is opened."""
+
 _INDEX = "index"
 _TOKEN = "token"  # noqa: S105 - the name of a key
 _VERSION = 1
-
-
-def read_root_key(path: Path, *, create: bool) -> Key:
-    """Return the root key. Raises SettingsError when it is missing, malformed or open to others.
-
-    With `create`, a missing one is made first; processes that start together agree on one.
-    """
-    if create and not path.exists():
-        _make_root_key(path)
-    try:
-        return Key(base64.b64decode(read_secret(path), validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise SettingsError(f"root_key_file: {path} does not hold 32 bytes in base64") from error
+_NAME = re.compile(rb"([a-z0-9]{1,64})@([0-9]{1,9})")
 
 
 class Keyring:
-    """Wraps and unwraps data keys, makes tags, and holds the key of bearer tokens."""
+    """Wraps and unwraps data keys, makes tags, and holds the key of bearer tokens.
 
-    def __init__(self, common: Key, index: Key, token: Key) -> None:
-        self._common = common
+    Raises Unavailable from what is awaited when Redis or the root provider cannot be reached.
+    """
+
+    def __init__(
+        self, *, keys: TenantKeys, root: RootProvider, index: Key, token: Key, trust_for: float = TRUST_FOR
+    ) -> None:
+        self._keys = keys
+        self._root = root
         self._index = index
         self._token = token
+        self._trust_for = trust_for
+        self._unwrapped: dict[tuple[KeyId, int], Key] = {}
+        self._read: dict[KeyId, tuple[TenantKey, float]] = {}
 
     @classmethod
-    async def open(cls, redis: Redis, root: Key) -> "Keyring":
-        """Return the cell's keyring, making its keys at the very first start.
+    async def open(cls, redis: Redis, root: RootProvider, *, trust_for: float = TRUST_FOR) -> "Keyring":
+        """Return the cell's keyring, making its index key and token key at the very first start.
 
-        Raises KeyUnavailable when the cell's keys were sealed by another root key.
+        Raises KeyUnavailable when the cell's keys were wrapped by another root.
         """
         return cls(
-            common=await _sealed_key(redis, root, _COMMON, Kind.TENANT_KEY),
-            index=await _sealed_key(redis, root, _INDEX, Kind.INDEX_KEY),
-            token=await _sealed_key(redis, root, _TOKEN, Kind.TOKEN_KEY),
+            keys=TenantKeys(redis),
+            root=root,
+            index=await _service_key(redis, root, _INDEX, Kind.INDEX_KEY),
+            token=await _service_key(redis, root, _TOKEN, Kind.TOKEN_KEY),
+            trust_for=trust_for,
         )
 
-    def wrap(self, data_key: Key, tenant: TenantId, subject: str) -> bytes:
-        """Return the data key sealed under the tenant's key, behind that key's name.
+    async def wrap(self, data_key: Key, tenant: TenantId, subject: str) -> bytes:
+        """Return the data key wrapped by the tenant's key, behind that key's name.
 
-        It is bound to its subject, the id of a job or of a registration.
+        It is bound to its subject, the id of a job or of a registration. Raises KeyDisabled.
         """
-        context = _wrapping(tenant, subject, _COMMON, _VERSION)
-        return f"{_COMMON}@{_VERSION}:".encode() + seal(self._common, data_key.raw(), context)
+        key = await self._key_of(tenant)
+        version = key.wrapping()
+        context = _wrapping(tenant, subject, key.id, version.number)
+        material = await self._material(key.id, version)
+        return f"{key.id}@{version.number}:".encode() + seal(material, data_key.raw(), context)
 
-    def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
-        """Return the data key. Raises KeyUnavailable when it cannot be had."""
-        name, _, sealed = wrapped.partition(b":")
-        if name != f"{_COMMON}@{_VERSION}".encode():
-            raise KeyUnavailable(subject)
+    async def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
+        """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more."""
+        id_, number = name_of(wrapped, subject)
+        version = await self._version(id_, number)
+        sealed = wrapped.partition(b":")[2]
         try:
-            return Key(unseal(self._common, sealed, _wrapping(tenant, subject, _COMMON, _VERSION)))
+            material = await self._material(id_, version)
+            return Key(unseal(material, sealed, _wrapping(tenant, subject, id_, number)))
         except Unsealable as error:
             raise KeyUnavailable(subject) from error
 
-    def unseal(self, stored: bytes, wrapped: bytes, kind: Kind, tenant: TenantId, subject: str) -> bytes:
-        """Return what is sealed under a wrapped data key. Raises KeyUnavailable, Unsealable."""
-        return unseal(self.unwrap(wrapped, tenant, subject), stored, Context(kind=kind, tenant=tenant, job=subject))
+    async def unseal(self, stored: bytes, wrapped: bytes, kind: Kind, tenant: TenantId, subject: str) -> bytes:
+        """Return what is sealed under a wrapped data key. Raises KeyDisabled, KeyUnavailable, Unsealable."""
+        key = await self.unwrap(wrapped, tenant, subject)
+        return unseal(key, stored, Context(kind=kind, tenant=tenant, job=subject))
+
+    async def rewrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> bytes:
+        """Return the data key wrapped by what is the tenant's key now. Raises KeyDisabled, KeyUnavailable."""
+        return await self.wrap(await self.unwrap(wrapped, tenant, subject), tenant, subject)
+
+    async def admit(self, wrapped: bytes, subject: str) -> None:
+        """Return when the key that wrapped this may be used. Raises KeyDisabled, KeyUnavailable."""
+        await self._version(*name_of(wrapped, subject))
+
+    async def may_unwrap(self, wrapped: bytes) -> bool:
+        """Tell whether the key that wrapped this may be used, or is gone: then it never will be, and nobody waits."""
+        try:
+            await self.admit(wrapped, "")
+        except KeyDisabled:
+            return False
+        except KeyUnavailable:
+            pass
+        return True
+
+    async def new_version(self, id_: KeyId, number: int, *, now: datetime, material: Key | None = None) -> Version:
+        """Return a version of a tenant key: of the material that its owner brings, or made from nothing."""
+        imported, material = material is not None, material or Key.random()
+        return Version(
+            number=number,
+            root=self._root.name,
+            wrapped=await self._root.wrap(material, _rooted(Kind.TENANT_KEY, id_, number)),
+            imported=imported,
+            check=check_value(material),
+            created=now,
+        )
+
+    async def remove(self, tenant: TenantId) -> None:
+        """Take away a tenant's own key, for good, if it has one."""
+        await self._keys.remove(KeyId(tenant))
 
     def tag(self, tenant: TenantId, customer: str) -> CustomerTag:
         """Return the keyed digest of a customer id within a tenant: HMAC-SHA-256 in hex."""
@@ -100,42 +144,73 @@ class Keyring:
         """Return the name of the key that signs bearer tokens, which every token bears, and the key."""
         return f"{_TOKEN}@{_VERSION}", self._token
 
+    async def _key_of(self, tenant: TenantId) -> TenantKey:
+        """Return the key that wraps for a tenant now, making the common one when it is asked for first."""
+        while (key := await self._keys.of(tenant)) is None:
+            now = await self._keys.now()
+            version = await self.new_version(COMMON, next_number(None), now=now)
+            try:
+                await self._keys.write(created(COMMON, version, now=now, expires=None, gone=None))
+            except Superseded:
+                continue  # another process was first; its key stands
+        return key
+
+    async def _version(self, id_: KeyId, number: int) -> Version:
+        clock = asyncio.get_running_loop().time
+        key, read_at = self._read.get(id_, (None, 0.0))
+        if key is not None and clock() - read_at < self._trust_for:
+            try:
+                return key.unwrapping(number)
+            except KeyUnavailable:
+                pass  # it may have been rotated since
+        key = await self._keys.get(id_)
+        if key is None:
+            raise KeyUnavailable(id_)
+        self._read[id_] = key, clock()
+        return key.unwrapping(number)
+
+    async def _material(self, id_: KeyId, version: Version) -> Key:
+        name = id_, version.number
+        if (known := self._unwrapped.get(name)) is not None:
+            return known
+        if version.root != self._root.name:
+            raise KeyUnavailable(f"the key {id_}@{version.number} was wrapped by {version.root}")
+        key = await self._root.unwrap(version.wrapped, _rooted(Kind.TENANT_KEY, id_, version.number))
+        self._unwrapped[name] = key
+        asyncio.get_running_loop().call_later(FORGET_AFTER, self._unwrapped.pop, name, None)
+        return key
+
+
+def check_value(material: Key) -> str:
+    """Return a digest that tells whether material offered again is the same, and nothing else of it."""
+    return hmac.new(material.raw(), b"volant key check value 1", hashlib.sha256).hexdigest()[:16]
+
+
+def name_of(wrapped: bytes, subject: str) -> tuple[KeyId, int]:
+    """Return which key and version wrapped this. Raises KeyUnavailable when it says nothing of the kind."""
+    if not (found := _NAME.fullmatch(wrapped.partition(b":")[0])):
+        raise KeyUnavailable(subject)
+    return KeyId(found[1].decode()), int(found[2])
+
 
 def _wrapping(tenant: TenantId, subject: str, key_id: str, version: int) -> Context:
     return Context(kind=Kind.DATA_KEY, tenant=tenant, job=subject, key_id=key_id, key_version=version)
 
 
-async def _sealed_key(redis: Redis, root: Key, name: str, kind: Kind) -> Key:
-    context = Context(kind=kind, key_id=name, key_version=_VERSION)
-    field = f"{name}@{_VERSION}"
+def _rooted(kind: Kind, name: str, version: int) -> Context:
+    return Context(kind=kind, key_id=name, key_version=version)
+
+
+async def _service_key(redis: Redis, root: RootProvider, name: str, kind: Kind) -> Key:
+    field, context = f"{name}@{_VERSION}", _rooted(kind, name, _VERSION)
     with reaching_redis():
-        sealed = await redis.hget(keyspace.WRAPPED_KEYS, field)
-        if sealed is None:
-            await redis.hsetnx(keyspace.WRAPPED_KEYS, field, seal(root, Key.random().raw(), context))
-            sealed = await redis.hget(keyspace.WRAPPED_KEYS, field)
+        wrapped = await redis.hget(keyspace.WRAPPED_KEYS, field)
+    if wrapped is None:
+        fresh = await root.wrap(Key.random(), context)
+        with reaching_redis():
+            await redis.hsetnx(keyspace.WRAPPED_KEYS, field, fresh)
+            wrapped = await redis.hget(keyspace.WRAPPED_KEYS, field)
     try:
-        return Key(unseal(root, sealed or b"", context))
-    except Unsealable as error:
+        return await root.unwrap(wrapped or b"", context)
+    except KeyUnavailable as error:
         raise KeyUnavailable(f"the root key does not open the key {field} of this Redis") from error
-
-
-def _make_root_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(Key.random().raw()) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            return  # another process was first; its key stands
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        draft.unlink()

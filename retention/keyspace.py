@@ -20,7 +20,10 @@ API_KEYS = "volant:apikeys"
 """Hash of an API key's public id to its tenant and digest."""
 
 WRAPPED_KEYS = "volant:keys"
-"""Hash of `name@version` to a key sealed by the root key."""
+"""Hash of `name@version` to a key of the service itself, wrapped by the root."""
+
+TENANT_KEYS = "volant:tenantkeys"
+"""Hash of a tenant key's id to its versions, wrapped by the root, and its state."""
 
 
 OFFER = "volant:offer"
@@ -67,10 +70,23 @@ LOG = "volant:logs"
 CARETAKER = "volant:caretaker"
 """The lock of the caretaker at work."""
 
+KEYS_TENDED = "volant:tenantkeys:tended"
+"""The lock of whoever tends the tenant keys."""
+
 REGISTRATIONS = "volant:callbacks:*"
 """Hashes of callback URLs, one for each tenant, by `registrations_of`."""
 
-PERSISTENT = (DUE, TENANTS, API_KEYS, WRAPPED_KEYS, OFFER, *RECOGNITION[:3], *NOTIFICATION[:3], REGISTRATIONS)
+PERSISTENT = (
+    DUE,
+    TENANTS,
+    API_KEYS,
+    WRAPPED_KEYS,
+    TENANT_KEYS,
+    OFFER,
+    *RECOGNITION[:3],
+    *NOTIFICATION[:3],
+    REGISTRATIONS,
+)
 """The keys that may have no expiry, as patterns."""
 
 DELIVERY_PREFIX = "arq:job:"

@@ -20,7 +20,7 @@ from retention.log import failure
 from retention.seal import Context, Key, Kind, seal
 
 _HOUR = timedelta(hours=1)
-_TENANT_GONE, _ERASED = -1, -2
+_TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -3
 
 _log = structlog.get_logger()
 
@@ -59,7 +59,7 @@ class Registrations:
     def __init__(self, redis: Redis, keyring: Keyring) -> None:
         self._redis = redis
         self._keyring = keyring
-        self._register = script(redis, "register")
+        self._register = script(redis, "wrap", "register")
 
     async def find(self, tenant: TenantId, url: str) -> Registration | None:
         """Return the registration of this very URL."""
@@ -75,7 +75,7 @@ class Registrations:
     ) -> Registration:
         """Register a URL, in place of what was registered for it, whose labels it bears as well.
 
-        Raises TenantGone, or CustomerErased when the customer was erased since it began.
+        Raises TenantGone, KeyDisabled, or CustomerErased when the customer was erased since it began.
         """
         url_tag = self._keyring.url_tag(tenant, url)
         tag = self._keyring.tag(tenant, customer) if customer is not None else None
@@ -90,19 +90,26 @@ class Registrations:
             kept = _Kept(
                 id=id_,
                 created=known.created if known else began,
-                key=self._keyring.wrap(key, tenant, id_),
+                key=await self._keyring.wrap(key, tenant, id_),
                 sealed=seal(key, msgspec.json.encode(_Secrets(url=url, secret=secret)), context),
                 customers=tuple(sorted(labels)),
             )
             with reaching_redis():
                 landed = await self._register(
-                    keys=[keyspace.registrations_of(tenant), keyspace.TENANTS, keyspace.erased(tenant, tag)],
-                    args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before],
+                    keys=[
+                        keyspace.registrations_of(tenant),
+                        keyspace.TENANTS,
+                        keyspace.erased(tenant, tag),
+                        keyspace.TENANT_KEYS,
+                    ],
+                    args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
                 )
             if landed == _TENANT_GONE:
                 raise TenantGone(tenant)
             if landed == _ERASED:
                 raise CustomerErased(id_)
+            if landed == _WRAP_REFUSED:
+                continue
             if landed:
                 return Registration(id=id_, url=url, secret=secret, created=kept.created, customers=kept.customers)
 
@@ -136,7 +143,7 @@ class Registrations:
         """Return a tenant's registrations, oldest first."""
         with reaching_redis():
             kept = map(_decode, await self._redis.hvals(keyspace.registrations_of(tenant)))
-        opened = [self._opened(tenant, each) for each in kept]
+        opened = [await self._opened(tenant, each) for each in kept]
         return sorted((each for each in opened if each), key=lambda each: each.created)
 
     async def admit_challenge(self, tenant: TenantId, most: int) -> timedelta | None:
@@ -156,12 +163,12 @@ class Registrations:
 
     async def _read(self, tenant: TenantId, url_tag: str) -> Registration | None:
         stored = await self._stored(tenant, url_tag)
-        return self._opened(tenant, _decode(stored)) if stored else None
+        return await self._opened(tenant, _decode(stored)) if stored else None
 
-    def _opened(self, tenant: TenantId, kept: _Kept) -> Registration | None:
+    async def _opened(self, tenant: TenantId, kept: _Kept) -> Registration | None:
         """Open a registration; one whose key cannot be had is gone."""
         try:
-            plain = self._keyring.unseal(kept.sealed, kept.key, Kind.REGISTRATION, tenant, kept.id)
+            plain = await self._keyring.unseal(kept.sealed, kept.key, Kind.REGISTRATION, tenant, kept.id)
         except (KeyUnavailable, Unsealable) as error:
             _log.error("registration does not open", tenant=tenant, **failure(error))
             return None
@@ -169,3 +176,18 @@ class Registrations:
         return Registration(
             id=kept.id, url=found.url, secret=found.secret, created=kept.created, customers=kept.customers
         )
+
+
+def key_in(kept: bytes) -> bytes:
+    """Return the wrapped data key in a registration, as it is stored."""
+    return _decode(kept).key
+
+
+def subject_of(kept: bytes) -> RegistrationId:
+    """Return the id of a registration, as it is stored, to which its data key is bound."""
+    return _decode(kept).id
+
+
+def with_key(kept: bytes, key: bytes) -> bytes:
+    """Return a registration, as it is stored, with its data key wrapped anew."""
+    return _encode(msgspec.structs.replace(_decode(kept), key=key))

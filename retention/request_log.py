@@ -102,7 +102,10 @@ class RequestLog:
         return found
 
     async def open(self, tenant: TenantId, job: JobId) -> Opened:
-        """Return an entry in clear. Raises NotFound, KeyUnavailable, Unsealable; its audio also AudioMissing."""
+        """Return an entry in clear.
+
+        Raises NotFound, KeyDisabled, KeyUnavailable, Unsealable; its audio also AudioMissing.
+        """
         with reaching_redis():
             hash_ = keyspace.logged(tenant, job)
             record, wrapped, submission, results = await self._redis.hmget(
@@ -110,7 +113,7 @@ class RequestLog:
             )
         if record is None:
             raise NotFound(job)
-        key = self._keyring.unwrap(wrapped, tenant, job)
+        key = await self._keyring.unwrap(wrapped, tenant, job)
 
         def bound(kind: Kind) -> Context:
             return Context(kind=kind, tenant=tenant, job=job)

@@ -19,12 +19,14 @@ from retention.entries import Entry
 from retention.errors import (
     CustomerErased,
     JobProcessing,
+    KeyDisabled,
     KeyUnavailable,
     NotFound,
     Superseded,
     TenantGone,
     Unavailable,
     Unsealable,
+    WrapRefused,
 )
 from retention.job import (
     Callback,
@@ -110,10 +112,12 @@ class JobService:
 
         `began` is the time by `now` before anything of the upload was read. Whatever `audio` raises is passed on,
         and then nothing is left. Raises Unavailable when the job could not be kept, TenantGone when its tenant was
-        deleted meanwhile, CustomerErased when its customer was erased since it began.
+        deleted meanwhile, CustomerErased when its customer was erased since it began, KeyDisabled when its key is, or
+        was meanwhile.
         """
         id_ = new_job_id()
         key = Key.random()
+        wrapped = await self._keyring.wrap(key, tenant, id_)  # before anything of the body is read
         await self._audio.write(tenant, id_, seal_stream(key, Context(kind=Kind.AUDIO, tenant=tenant, job=id_), audio))
         # Shielded: a client that hangs up now must find the job whole or not at all.
         return await asyncio.shield(
@@ -121,6 +125,7 @@ class JobService:
                 tenant,
                 id_,
                 key,
+                wrapped,
                 submission,
                 began=began,
                 results_ttl=results_ttl,
@@ -131,21 +136,33 @@ class JobService:
         )
 
     async def look_up(self, tenant: TenantId, job: JobId) -> tuple[Job, bytes | None]:
-        """Return the job's record and, of a completed one, the results object as JSON. Raises NotFound."""
+        """Return the job's record and, of a completed one, the results object as JSON.
+
+        Raises NotFound, and KeyDisabled while the key that opens it is.
+        """
         stored = await self._store.read(tenant, job)
         if stored is None:
             raise NotFound(job)
-        if not isinstance(stored.job, Completed):
-            return stored.job, None
         try:
-            return stored.job, self._keyring.unseal(stored.result, stored.key, Kind.RESULT, tenant, job)
+            if not isinstance(stored.job, Completed):
+                await self._admit(stored)
+                return stored.job, None
+            return stored.job, await self._keyring.unseal(stored.result, stored.key, Kind.RESULT, tenant, job)
         except (KeyUnavailable, Unsealable) as error:
-            _log.error("result does not open", tenant=tenant, job=job, **failure(error))
+            _log.error("job does not open", tenant=tenant, job=job, **failure(error))
             raise NotFound(job) from error
 
     async def latest(self, tenant: TenantId) -> list[tuple[Job, str]]:
-        """Return the tenant's newest jobs, at most 100, newest first, each with its user token or "" (spec 1.4)."""
-        return [(stored.job, self._user_token(stored)) for stored in await self._store.latest(tenant)]
+        """Return the tenant's newest jobs, at most 100, newest first, each with its user token or "" (spec 1.4).
+
+        Raises KeyDisabled while the key that opens one of them is.
+        """
+        listed: list[tuple[Job, str]] = []
+        for stored in await self._store.latest(tenant):
+            with contextlib.suppress(KeyUnavailable):
+                await self._admit(stored)
+                listed.append((stored.job, await self._user_token(stored)))
+        return listed
 
     async def delete(self, tenant: TenantId, job: JobId) -> None:
         """Remove a job for good, also from the request log. Raises NotFound; JobProcessing when a worker holds it.
@@ -173,6 +190,7 @@ class JobService:
         there was neither such a tenant nor anything of it.
         """
         known = await self._tenants.dismiss(tenant)
+        await self._keyring.remove(tenant)
         erased = 0
         while entries := await self._store.all_of(tenant):
             # The queue first: while the list names a job, a repetition finds it, whatever broke off.
@@ -218,12 +236,18 @@ class JobService:
             for task in late:
                 task.cancel()
 
-    def _user_token(self, stored: Stored) -> str:
+    async def _admit(self, stored: Stored) -> None:
+        """Return when a job's key may be used, or has gone because the job holds nothing any more."""
+        if stored.key:
+            await self._keyring.admit(stored.key, stored.job.id)
+
+    async def _user_token(self, stored: Stored) -> str:
         if not stored.user_token:
             return ""
         job = stored.job
         try:
-            return self._keyring.unseal(stored.user_token, stored.key, Kind.USER_TOKEN, job.tenant, job.id).decode()
+            token = await self._keyring.unseal(stored.user_token, stored.key, Kind.USER_TOKEN, job.tenant, job.id)
+            return token.decode()
         except (KeyUnavailable, Unsealable) as error:
             _log.error("user token does not open", tenant=job.tenant, job=job.id, **failure(error))
             return ""
@@ -233,6 +257,7 @@ class JobService:
         tenant: TenantId,
         id_: JobId,
         key: Key,
+        wrapped: bytes,
         submission: Submission,
         *,
         began: datetime,
@@ -242,7 +267,7 @@ class JobService:
         user_token: str,
     ) -> Waiting:
         sealed: dict[Field, bytes] = {
-            "key": self._keyring.wrap(key, tenant, id_),
+            "key": wrapped,
             "submission": seal(
                 key, msgspec.json.encode(submission), Context(kind=Kind.SUBMISSION, tenant=tenant, job=id_)
             ),
@@ -264,11 +289,11 @@ class JobService:
                     customer=customer,
                     callback=callback,
                 )
-                await self._store.write(job, now=now, sealed=sealed, began=began)
+                await self._write(job, key, sealed, now=now, began=began)
             if not await self._audio.holds(tenant, id_):
                 # This process was away for so long between the two that the sweep took the audio for an orphan.
                 raise Unavailable("the audio was swept before it had a record")
-        except (TenantGone, CustomerErased):
+        except (TenantGone, CustomerErased, KeyDisabled):
             await self._audio.remove(tenant, id_)
             raise
         except (Unavailable, TimeoutError) as error:
@@ -281,6 +306,15 @@ class JobService:
         except Unavailable as error:
             _log.warning("accepted but not queued", tenant=tenant, job=id_, **failure(error))
         return job
+
+    async def _write(
+        self, job: Waiting, key: Key, sealed: dict[Field, bytes], *, now: datetime, began: datetime
+    ) -> None:
+        while True:
+            try:
+                return await self._store.write(job, now=now, sealed=sealed, began=began)
+            except WrapRefused:  # the tenant's key was rotated, replaced or disabled while the upload came in
+                sealed["key"] = await self._keyring.wrap(key, job.tenant, job.id)
 
     async def _withdraw(self, entry: Entry) -> None:
         """Take back a job whose client is told that there is none: the record may have been written.

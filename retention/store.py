@@ -4,7 +4,7 @@ Reads and conditional writes, no rules: whether a write lands is decided by the 
 from (`lua/write.lua`). Moments are unix milliseconds only here; `now` is Redis's clock and comes with every read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -16,7 +16,7 @@ from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.delivery import delivery
 from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
-from retention.errors import CustomerErased, Superseded, TenantGone
+from retention.errors import CustomerErased, Superseded, TenantGone, WrapRefused
 from retention.job import Completed, CustomerTag, Failed, Job, JobId, Processing, TenantId, Unfinished
 from retention.notification import Pending, event_of
 
@@ -24,7 +24,7 @@ LISTED = 100
 """The most jobs that a list shows (spec 1.4)."""
 
 _PAGE = 100
-_TENANT_GONE, _ERASED = -1, -2
+_TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -3
 _WAS_THERE = 2
 _SLACK = timedelta(minutes=1)
 
@@ -70,7 +70,7 @@ class JobStore:
     def __init__(self, redis: Redis, *, rescue_after: timedelta) -> None:
         self._redis = redis
         self._rescue_after = rescue_after
-        self._write = script(redis, "write")
+        self._write = script(redis, "wrap", "write")
         self._remove = script(redis, "remove")
         self._fence = script(redis, "fence")
 
@@ -102,6 +102,14 @@ class JobStore:
         now = _moment(time)
         return now, [_found(record, now) for record in records]
 
+    async def wrapped(self, jobs: Sequence[Job]) -> list[bytes]:
+        """Return the wrapped data keys of jobs, empty ones of those that are gone or have none."""
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job in jobs:
+                    pipe.hget(keyspace.job(job.tenant, job.id), "key")
+                return [key or b"" for key in await pipe.execute()]
+
     async def write(
         self,
         job: Job,
@@ -114,7 +122,8 @@ class JobStore:
 
         The event that this move is, if it is one, is kept and queued in the same step. `began` is when the upload
         of a first revision did. Raises Superseded when another revision, or none, is stored; of a first revision
-        TenantGone when its tenant was deleted, and CustomerErased when its customer was erased since it began.
+        TenantGone when its tenant was deleted, CustomerErased when its customer was erased since it began, and
+        WrapRefused when its data key is wrapped by a key that may not wrap any more.
         """
         expires, look = self._moments(job, now)
         fields = dict(sealed or {})
@@ -136,6 +145,7 @@ class JobStore:
                     queue.delivery(job.id),
                     queue.wake,
                     queue.sequence,
+                    keyspace.TENANT_KEYS,
                     *lists(entry_of(job)),
                 ],
                 args=[
@@ -150,6 +160,7 @@ class JobStore:
                     queue.entry(job.id),
                     tells,
                     _life_ms(expires - now),
+                    fields.get("key", b""),
                     *(item for pair in fields.items() for item in pair),
                 ],
             )
@@ -157,6 +168,8 @@ class JobStore:
             raise TenantGone(job.tenant)
         if landed == _ERASED:
             raise CustomerErased(job.id)
+        if landed == _WRAP_REFUSED:
+            raise WrapRefused(job.id)
         if not landed:
             raise Superseded(job.id)
 

@@ -82,7 +82,7 @@ class Telling:
             return Unwanted(places=(place,))
         pending = msgspec.json.decode(stored.started or stored.ended, type=Pending)
         try:
-            message = self._body(stored, pending)
+            message = await self._body(stored, pending)
             hash_ = (await self._tenants.get(tenant)).callback_signature or self._hash
         except NotFound:
             return Unwanted(places=(place,))
@@ -133,11 +133,11 @@ class Telling:
     async def _told(self, sent: Notification, come_back: datetime, fields: Mapping[str, bytes]) -> None:
         await self._leases.told(sent.tenant, sent.job, come_back=come_back, fields=fields)
 
-    def _body(self, stored: Stored, pending: Pending) -> bytes:
+    async def _body(self, stored: Stored, pending: Pending) -> bytes:
         job = stored.job
         token = results = b""
         if stored.user_token:
-            token = self._keyring.unseal(stored.user_token, stored.key, Kind.USER_TOKEN, job.tenant, job.id)
+            token = await self._keyring.unseal(stored.user_token, stored.key, Kind.USER_TOKEN, job.tenant, job.id)
         if pending.event == "recognitions.completed_with_results":
-            results = self._keyring.unseal(stored.result, stored.key, Kind.RESULT, job.tenant, job.id)
+            results = await self._keyring.unseal(stored.result, stored.key, Kind.RESULT, job.tenant, job.id)
         return body(job.id, pending.event, token.decode(), results or None)

@@ -1,11 +1,13 @@
-"""The caretaker's rounds, as a plain task: never queued, so that no flood of jobs delays them."""
+"""The caretaker's rounds, and those for keys, as plain tasks: never queued, so that no flood of jobs delays them."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import structlog
 
 from retention.caretaking import Caretaker
+from retention.custody import Custody
 from retention.errors import Unavailable
 from retention.log import failure
 
@@ -13,15 +15,31 @@ _log = structlog.get_logger()
 
 
 async def look_after(caretaker: Caretaker, *, token: str, every: timedelta) -> None:
-    """Make a round every so often, for as long as the task lives. Survives whatever a round raises."""
+    """Make a round every so often, for as long as the task lives."""
+
+    async def make_round() -> None:
+        done = await caretaker.round(token, during=every / 2)
+        if done and (done.rescued or done.expired or done.orphans):
+            _log.info("round made", rescued=done.rescued, expired=done.expired, orphans=done.orphans)
+
+    await _repeat(make_round, every)
+
+
+async def look_after_keys(custody: Custody, *, token: str, every: timedelta) -> None:
+    """See to what is due of keys every so often, for as long as the task lives.
+
+    Apart from the rounds: rewrapping all that a key has wrapped may take longer than they can wait.
+    """
+    await _repeat(lambda: custody.tend(token), every)
+
+
+async def _repeat(make_round: Callable[[], Awaitable[None]], every: timedelta) -> None:
+    """Survives whatever a round raises."""
     while True:
         try:
-            done = await caretaker.round(token, during=every / 2)
+            await make_round()
         except Unavailable as error:
             _log.warning("round put off", **failure(error))
         except Exception as error:  # noqa: BLE001  a round that fails must not end all rounds
             _log.error("round broke off", **failure(error))
-        else:
-            if done and (done.rescued or done.expired or done.orphans):
-                _log.info("round made", rescued=done.rescued, expired=done.expired, orphans=done.orphans)
         await asyncio.sleep(every.total_seconds())

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import random
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -45,6 +46,7 @@ class LeasedWorker(Worker):
         jobs_at_once: int,
         lease: timedelta,
         drain: timedelta,
+        denied: Callable[[list[Processing]], Awaitable[set[JobId]]] | None = None,
     ) -> None:
         super().__init__(
             functions,
@@ -63,6 +65,7 @@ class LeasedWorker(Worker):
         self._readiness = readiness
         self._lease = lease.total_seconds()
         self._drain = drain.total_seconds()
+        self._denied = denied
         self._held: dict[JobId, Processing | None] = {}
         self._patient_until = 0.0
         self._freed = asyncio.Event()
@@ -142,7 +145,10 @@ class LeasedWorker(Worker):
             if not self._held:
                 continue
             try:
-                lost = await self._leases.renew(dict(self._held))
+                held = dict(self._held)
+                lost = await self._leases.renew(held)
+                if self._denied:
+                    lost |= await self._denied([job for job in held.values() if job])
             except Unavailable as error:
                 _log.warning("leases not renewed", **failure(error))
                 self._be_patient()

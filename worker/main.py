@@ -13,7 +13,7 @@ from retention.delivery import RECOGNIZE
 from retention.errors import SettingsError
 from retention.settings import Settings
 from worker import sandbox
-from worker.caretaker import look_after
+from worker.caretaker import look_after, look_after_keys
 from worker.leases import LeasedWorker, end, func
 from worker.recognizers import installed
 from worker.tasks import Tools, recognize
@@ -56,6 +56,7 @@ async def work(settings: Settings) -> None:
             jobs_at_once=jobs_at_once,
             lease=settings.lease,
             drain=settings.drain,
+            denied=retention.holding.denied,
         )
         worker.ctx.update(tools=Tools(holding=retention.holding, transcriber=transcriber), worker=worker)
         on_signals(worker.stop)
@@ -70,8 +71,12 @@ async def work(settings: Settings) -> None:
             rounds = group.create_task(
                 look_after(retention.caretaker, token=retention.leases.token, every=settings.sweep_every)
             )
+            for_keys = group.create_task(
+                look_after_keys(retention.custody, token=retention.leases.token, every=settings.sweep_every)
+            )
             await worker.main()
             await end(rounds)
+            await end(for_keys)
     _log.info("worker stopped")
 
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from retention.bootstrap import open_retention
 from retention.delivery import NOTIFY
 from retention.egress import Egress, origin
-from retention.errors import Denied, Unavailable, Unreachable
+from retention.errors import Denied, KeyDisabled, Unavailable, Unreachable
 from retention.job import JobId, TenantId
 from retention.log import failure
 from retention.process import run
@@ -31,6 +31,7 @@ ANSWER_WITHIN = timedelta(seconds=10)
 """How long a receiver may take with one notification, in all (spec 3.5)."""
 
 _AFTER_TROUBLE = timedelta(seconds=5)
+_WHILE_DISABLED = timedelta(seconds=30)
 
 _log = structlog.get_logger()
 
@@ -97,7 +98,10 @@ async def notify(ctx: dict[str, Any], tenant: TenantId, id_: JobId) -> None:
 
 async def _notify(tools: Tools, tenant: TenantId, id_: JobId) -> Callable[[], Awaitable[None]]:
     """Send what is next, if it may be sent now; return how to end the delivery."""
-    found = await tools.telling.next(tenant, id_)
+    try:
+        found = await tools.telling.next(tenant, id_)
+    except KeyDisabled:
+        return functools.partial(tools.telling.put_off, tenant, id_, _WHILE_DISABLED)
     if isinstance(found, Unwanted):
         return functools.partial(tools.telling.forget, tenant, id_, found)
     clock = asyncio.get_running_loop().time

@@ -2,16 +2,18 @@
 --
 -- KEYS[1] the job  KEYS[2] due  KEYS[3] tenants  KEYS[4] when the job's customer was erased
 -- KEYS[5] queue of notifications  KEYS[6] its delivery  KEYS[7] its wake list  KEYS[8] its sequence
--- KEYS[9..] lists that name the job
+-- KEYS[9] tenant keys  KEYS[10..] lists that name the job
 -- ARGV[1] n  ARGV[2] record  ARGV[3] the job's entry  ARGV[4] tenant id  ARGV[5] created  ARGV[6] expires
 -- ARGV[7] due at  ARGV[8] when its upload began  ARGV[9] id, ARGV[10] body and ARGV[11] life of the delivery that
--- tells of it; no body: nothing is told  ARGV[12..] pairs of a field and its value; empty: drop the field
+-- tells of it; no body: nothing is told  ARGV[12] the wrapped data key of a first revision, if it has one
+-- ARGV[13..] pairs of a field and its value; empty: drop the field
 -- Times are unix milliseconds, the life milliseconds.
 --
 -- Returns 1 when written, or already written by the same call whose reply was lost;
 --         0 when superseded: changed since, deleted or expired;
 --        -1 when a first revision finds that its tenant is gone;
---        -2 when a first revision finds that its customer was erased after its upload began.
+--        -2 when a first revision finds that its customer was erased after its upload began;
+--        -3 when a first revision's data key is wrapped by a key that may not wrap any more.
 local stored = tonumber(redis.call('HGET', KEYS[1], 'revision') or 0)
 local n = tonumber(ARGV[1])
 if stored == n and redis.call('HGET', KEYS[1], 'record') == ARGV[2] then
@@ -26,9 +28,12 @@ end
 if n == 1 and tonumber(redis.call('GET', KEYS[4]) or -1) >= tonumber(ARGV[8]) then
   return -2
 end
+if n == 1 and ARGV[12] ~= '' and not may_wrap(KEYS[9], ARGV[4], ARGV[12]) then
+  return -3
+end
 
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
-for i = 12, #ARGV, 2 do
+for i = 13, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[i])
   else
@@ -40,7 +45,7 @@ redis.call('ZADD', KEYS[2], ARGV[7], ARGV[3])
 
 local time = redis.call('TIME')
 local left = tonumber(ARGV[6]) - (time[1] * 1000 + math.floor(time[2] / 1000))
-for i = 9, #KEYS do
+for i = 10, #KEYS do
   redis.call('ZADD', KEYS[i], ARGV[5], ARGV[3])
   if redis.call('PTTL', KEYS[i]) < left then
     redis.call('PEXPIREAT', KEYS[i], ARGV[6])

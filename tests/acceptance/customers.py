@@ -12,7 +12,8 @@ from redis.asyncio import Redis
 from deploy.stack import Stack
 from retention import keyspace
 from retention.job import CustomerTag, TenantId
-from retention.keyring import Keyring, read_root_key
+from retention.keyring import Keyring
+from retention.roots import FileRoot, read_root_key
 from tests.acceptance.canary import files, hits, in_redis
 from tests.acceptance.client import Client
 from tests.acceptance.receivers import Receiver, Told
@@ -89,7 +90,7 @@ class Customer:
     async def markers(self, stack: Stack) -> dict[str, bytes]:
         """Return what identifies the customer and their data, by what it is."""
         async with Redis.from_url(stack.redis_url) as redis:
-            keyring = await Keyring.open(redis, read_root_key(stack.data / "root.key", create=False))
+            keyring = await Keyring.open(redis, FileRoot(read_root_key(stack.data / "root.key", create=False)))
         known = {f"id of the {name} job": job for name, job in self.jobs.items()} | {
             "customer id": self.id,
             "tag": keyring.tag(self.tenant, self.id),

@@ -12,9 +12,11 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.audio import AudioDirectory
 from retention.caretaking import Caretaker
+from retention.custody import Custody
 from retention.holding import JobHolding
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
+from retention.keystore import TenantKeys
 from retention.leases import Leases
 from retention.logged_audio import LoggedAudio
 from retention.outbox import Outbox
@@ -22,12 +24,14 @@ from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
+from retention.roots import FileRoot
 from retention.seal import Context, Key, Kind, seal
 from retention.service import JobService
 from retention.store import JobStore
 from retention.telling import Telling
 from retention.tenants import Tenants
 from retention.tokens import Tokens
+from retention.wrapped import WrappedKeys
 
 HOUR = timedelta(hours=1)
 WEEK = timedelta(days=7)
@@ -56,6 +60,7 @@ class Cell:
     jobs: JobService
     holding: JobHolding
     caretaker: Caretaker
+    custody: Custody
     tenant: TenantId
 
     def of(self, tenant: TenantId) -> Self:
@@ -100,7 +105,7 @@ class Cell:
         key = Key.random()
         context = Context(kind=Kind.SUBMISSION, tenant=self.tenant, job=job.id)
         submission = seal(key, msgspec.json.encode(SUBMISSION), context)
-        wrapped = self.keyring.wrap(key, self.tenant, job.id)
+        wrapped = await self.keyring.wrap(key, self.tenant, job.id)
         await self.store.write(job, now=job.created, sealed={"key": wrapped, "submission": submission})
         return job
 
@@ -179,7 +184,7 @@ async def open_cell(
     queue = JobQueue(redis, patience=WEEK)
     audio = AudioDirectory(directory)
     await audio.prepare()
-    keyring = await Keyring.open(redis, root or Key.random())
+    keyring = await Keyring.open(redis, FileRoot(root or Key.random()), trust_for=0)
     log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
     if request_log:
         await LoggedAudio(directory).prepare()
@@ -210,7 +215,19 @@ async def open_cell(
             upload_within=HOUR,
         ),
         holding=JobHolding(store=store, audio=audio, log=log, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
-        caretaker=Caretaker(store=store, audio=audio, log=log, queue=queue, orphan_after=timedelta(seconds=20)),
+        caretaker=Caretaker(
+            store=store, audio=audio, log=log, keyring=keyring, queue=queue, orphan_after=timedelta(seconds=20)
+        ),
+        custody=Custody(
+            keys=TenantKeys(redis),
+            keyring=keyring,
+            wrapped=WrappedKeys(redis),
+            tenants=tenants,
+            store=store,
+            audio=audio,
+            log=log,
+            queue=queue,
+        ),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
 

@@ -42,7 +42,7 @@ async def _one(cell: Cell, number: int, callback: Callback | None) -> Job:
 
     waiting = accept(id_, cell.tenant, now=now, results_ttl=HOUR, patience=WEEK, customer=tag, callback=callback)
     fields: dict[Field, bytes] = {
-        "key": cell.keyring.wrap(key, cell.tenant, id_),
+        "key": await cell.keyring.wrap(key, cell.tenant, id_),
         "submission": sealed(Kind.SUBMISSION, msgspec.json.encode(SUBMISSION)),
         "user_token": sealed(Kind.USER_TOKEN, b"somebody") if callback else b"",
     }

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from retention.seal import Key
 from tests.integration.buyer import Buyer, Fields, encoded, signed, unsigned
 from tests.integration.cell import Cell
 
@@ -41,7 +42,9 @@ async def test_a_public_key_of_the_forgers_own_is_refused(buyer: Buyer) -> None:
 @pytest.mark.parametrize("key", [b"", bytes(32), b"secret", b"volant", bytes(range(32))])
 async def test_another_key_is_refused(buyer: Buyer, key: bytes) -> None:
     """Nor does any other key of this cell sign tokens."""
-    rings = (buyer.cell.keyring._common.raw(), buyer.cell.keyring._index.raw())
+    ring = buyer.cell.keyring
+    await ring.wrap(Key.random(), buyer.cell.tenant, "a job")  # for the common key to be there
+    rings = [held.raw() for held in (*ring._unwrapped.values(), ring._index)]
     for wrong in (key, *rings):
         assert not await buyer.opens(signed(buyer.header, buyer.claims, wrong))
 

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.errors import KeyUnavailable, SettingsError
 from retention.job import TenantId, new_job_id
-from retention.keyring import Keyring, _make_root_key, read_root_key
+from retention.keyring import Keyring
+from retention.roots import FileRoot, _make_root_key, read_root_key
 from retention.seal import Key
 
 TENANT = TenantId("t1")
@@ -19,9 +20,9 @@ TENANT = TenantId("t1")
 async def test_all_processes_of_a_cell_have_the_same_keys(redis: Redis) -> None:
     """What one wraps another unwraps; a customer's tag is the same everywhere."""
     root = Key.random()
-    one, another = await Keyring.open(redis, root), await Keyring.open(redis, root)
+    one, another = await Keyring.open(redis, FileRoot(root)), await Keyring.open(redis, FileRoot(root))
     key, id_ = Key.random(), new_job_id()
-    assert another.unwrap(one.wrap(key, TENANT, id_), TENANT, id_) == key
+    assert await another.unwrap(await one.wrap(key, TENANT, id_), TENANT, id_) == key
     assert one.tag(TENANT, "c") == another.tag(TENANT, "c")
     assert one.token_key() == another.token_key()
     assert one.tag(TENANT, "c") != one.tag(TENANT, "d")
@@ -30,18 +31,18 @@ async def test_all_processes_of_a_cell_have_the_same_keys(redis: Redis) -> None:
 
 async def test_another_root_key_is_refused(redis: Redis) -> None:
     """A process with the wrong root key does not start, rather than lose every job one by one."""
-    await Keyring.open(redis, Key.random())
+    await Keyring.open(redis, FileRoot(Key.random()))
     before = await redis.hgetall(keyspace.WRAPPED_KEYS)
     with pytest.raises(KeyUnavailable, match="root key"):
-        await Keyring.open(redis, Key.random())
+        await Keyring.open(redis, FileRoot(Key.random()))
     assert await redis.hgetall(keyspace.WRAPPED_KEYS) == before
 
 
 async def test_a_wrapped_key_opens_in_its_own_place_alone(redis: Redis) -> None:
     """Neither for another job or tenant, nor changed, nor under another key's name."""
-    ring = await Keyring.open(redis, Key.random())
+    ring = await Keyring.open(redis, FileRoot(Key.random()))
     id_ = new_job_id()
-    wrapped = ring.wrap(Key.random(), TENANT, id_)
+    wrapped = await ring.wrap(Key.random(), TENANT, id_)
     elsewhere = [
         (wrapped, TENANT, new_job_id()),
         (wrapped, TenantId("t2"), id_),
@@ -54,16 +55,20 @@ async def test_a_wrapped_key_opens_in_its_own_place_alone(redis: Redis) -> None:
     ]
     for content, tenant, job in elsewhere:
         with pytest.raises(KeyUnavailable):
-            ring.unwrap(content, tenant, job)
+            await ring.unwrap(content, tenant, job)
 
 
 async def test_no_key_is_stored_in_clear(redis: Redis) -> None:
     """Redis holds wrapped keys only."""
     root = Key.random()
-    ring = await Keyring.open(redis, root)
-    stored = b"".join((await redis.hgetall(keyspace.WRAPPED_KEYS)).values())
-    for key in (root, ring._common, ring._index, ring._token):
+    ring = await Keyring.open(redis, FileRoot(root))
+    await ring.wrap(Key.random(), TENANT, new_job_id())
+    hashes = (keyspace.WRAPPED_KEYS, keyspace.TENANT_KEYS)
+    stored = b"".join([value for hash_ in hashes for value in (await redis.hgetall(hash_)).values()])
+    for key in (root, *ring._unwrapped.values(), ring._index, ring._token):
         assert key.raw() not in stored
+        assert base64.b64encode(key.raw()) not in stored
+    assert ring._unwrapped
 
 
 def test_a_root_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

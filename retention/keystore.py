@@ -1,0 +1,67 @@
+"""Tenant keys in Redis: one hash of records, each written onto the revision before."""
+
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from redis.asyncio import Redis
+
+from retention import keyspace
+from retention.connection import reaching_redis, script
+from retention.errors import Superseded
+from retention.job import TenantId
+from retention.keys import COMMON, KeyId, TenantKey
+
+_decode = msgspec.json.Decoder(TenantKey).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class TenantKeys:
+    """The tenant keys of one cell. Raises Unavailable from every method when Redis cannot be reached."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._write = script(redis, "key")
+
+    async def now(self) -> datetime:
+        """Return the time by Redis's clock, in whole milliseconds."""
+        with reaching_redis():
+            seconds, microseconds = await self._redis.time()
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds // 1000 * 1000)
+
+    async def get(self, id_: KeyId) -> TenantKey | None:
+        """Return a key."""
+        with reaching_redis():
+            found = await self._redis.hget(keyspace.TENANT_KEYS, id_)
+        return _decode(found) if found is not None else None
+
+    async def of(self, tenant: TenantId) -> TenantKey | None:
+        """Return the key that wraps for a tenant: its own, in whatever state, or else the common one."""
+        with reaching_redis():
+            own, common = await self._redis.hmget(keyspace.TENANT_KEYS, [tenant, COMMON])
+        found = common if own is None else own
+        return _decode(found) if found is not None else None
+
+    async def all(self) -> list[TenantKey]:
+        """Return every key, oldest first."""
+        with reaching_redis():
+            found = await self._redis.hvals(keyspace.TENANT_KEYS)
+        return sorted(map(_decode, found), key=lambda key: key.created)
+
+    async def write(self, key: TenantKey) -> None:
+        """Write a key onto the revision before its own. Raises Superseded when another is stored."""
+        with reaching_redis():
+            landed = await self._write(keys=[keyspace.TENANT_KEYS], args=[key.id, key.revision, _encode(key)])
+        if not landed:
+            raise Superseded(key.id)
+
+    async def alone(self, token: str, *, during: timedelta) -> bool:
+        """Take the lock of whoever tends the keys, unless another holds it."""
+        with reaching_redis():
+            if await self._redis.set(keyspace.KEYS_TENDED, token, nx=True, px=during):
+                return True
+            return bool(await self._redis.get(keyspace.KEYS_TENDED) == token.encode())
+
+    async def remove(self, id_: KeyId) -> None:
+        """Remove a key with its versions, for good: its tenant is gone."""
+        with reaching_redis():
+            await self._redis.hdel(keyspace.TENANT_KEYS, id_)

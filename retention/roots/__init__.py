@@ -1,0 +1,79 @@
+"""Root providers: what wraps the keys of a cell, and never leaves its provider."""
+
+import base64
+import binascii
+import os
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+from retention.errors import KeyUnavailable, SettingsError, Unsealable
+from retention.seal import Context, Key, seal, unseal
+from retention.settings import read_secret
+
+
+class RootProvider(Protocol):
+    """Wraps keys, bound to a context."""
+
+    name: str
+
+    async def wrap(self, key: Key, context: Context) -> bytes:
+        """Return the key wrapped. Raises Unavailable."""
+
+    async def unwrap(self, wrapped: bytes, context: Context) -> Key:
+        """Return the key. Raises KeyUnavailable, Unavailable."""
+
+
+class FileRoot:
+    """A root key in a file."""
+
+    name = "file"
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    async def wrap(self, key: Key, context: Context) -> bytes:
+        """Return the key sealed."""
+        return seal(self._key, key.raw(), context)
+
+    async def unwrap(self, wrapped: bytes, context: Context) -> Key:
+        """Return the key. Raises KeyUnavailable."""
+        try:
+            return Key(unseal(self._key, wrapped, context))
+        except Unsealable as error:
+            raise KeyUnavailable("the root key does not open this") from error
+
+
+def read_root_key(path: Path, *, create: bool) -> Key:
+    """Return the root key. Raises SettingsError when it is missing, malformed or open to others.
+
+    With `create`, a missing one is made first; processes that start together agree on one.
+    """
+    if create and not path.exists():
+        _make_root_key(path)
+    try:
+        return Key(base64.b64decode(read_secret(path), validate=True))
+    except (binascii.Error, ValueError) as error:
+        raise SettingsError(f"root_key_file: {path} does not hold 32 bytes in base64") from error
+
+
+def _make_root_key(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
+    draft = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(base64.b64encode(Key.random().raw()) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(draft)
+        except FileExistsError:
+            return  # another process was first; its key stands
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    finally:
+        draft.unlink()
