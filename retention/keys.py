@@ -67,8 +67,8 @@ class TenantKey(Struct, frozen=True, kw_only=True):
     """The expiration date, at which it is deactivated."""
     purge_at: datetime | None = None
     """Of a destroyed key: until then it can be restored. None: it is gone for good."""
-    before: KeyState = KeyState.ACTIVE
-    """The state that a key returns to when it is enabled or restored."""
+    before: tuple[KeyState, ...] = ()
+    """The states that it was suspended and destroyed from, to which it returns, the last one first."""
     settled: bool = True
     """Whether every data key that is to be under its newest version is."""
 
@@ -146,20 +146,20 @@ def disabled(key: TenantKey) -> TenantKey:
     """Return the key suspended. Raises KeyRefused."""
     if key.state not in (KeyState.ACTIVE, KeyState.DEACTIVATED):
         raise KeyRefused(f"the key is {key.state.name.lower()}")
-    return _changed(key, state=KeyState.SUSPENDED, before=key.state)
+    return _changed(key, state=KeyState.SUSPENDED, before=(key.state,))
 
 
 def enabled(key: TenantKey) -> TenantKey:
     """Return a suspended key as it was before. Raises KeyRefused."""
     if key.state is not KeyState.SUSPENDED:
         raise KeyRefused(f"the key is {key.state.name.lower()}, and not suspended")
-    return _changed(key, state=key.before, before=KeyState.ACTIVE)
+    return _returned(key)
 
 
 def expired(key: TenantKey) -> TenantKey:
     """Return the key deactivated; a suspended one stays so until it is enabled."""
     if key.state is KeyState.SUSPENDED:
-        return _changed(key, before=KeyState.DEACTIVATED, expires=None)
+        return _changed(key, before=(KeyState.DEACTIVATED,), expires=None)
     return _changed(key, state=KeyState.DEACTIVATED, expires=None)
 
 
@@ -177,8 +177,9 @@ def destroyed(key: TenantKey, *, purge_at: datetime | None) -> TenantKey:
     if purge_at is None:
         return _purged(key)
     versions = tuple(replace(each, wrapped=b"") if each.imported else each for each in key.versions)
-    before = key.before if key.state is KeyState.SUSPENDED else key.state
-    return _changed(key, state=KeyState.DESTROYED, versions=versions, purge_at=purge_at, before=before)
+    return _changed(
+        key, state=KeyState.DESTROYED, versions=versions, purge_at=purge_at, before=(*key.before, key.state)
+    )
 
 
 def restored(key: TenantKey) -> TenantKey:
@@ -189,7 +190,7 @@ def restored(key: TenantKey) -> TenantKey:
         raise KeyRefused("the key is gone for good")
     if not all(version.wrapped for version in key.versions):
         raise KeyRefused("its owner brought this key: import the same material again")
-    return _changed(key, state=key.before, before=KeyState.ACTIVE, purge_at=None)
+    return _returned(key)
 
 
 def refilled(key: TenantKey, material: Version) -> TenantKey:
@@ -206,8 +207,12 @@ def refilled(key: TenantKey, material: Version) -> TenantKey:
 def _purged(key: TenantKey) -> TenantKey:
     # The least number stays, so that no version is ever made again.
     return _changed(
-        key, state=KeyState.DESTROYED, versions=(), purge_at=None, expires=None, minimum=next_number(key) - 1
+        key, state=KeyState.DESTROYED, versions=(), before=(), purge_at=None, expires=None, minimum=next_number(key) - 1
     )
+
+
+def _returned(key: TenantKey) -> TenantKey:
+    return _changed(key, state=key.before[-1], before=key.before[:-1], purge_at=None)
 
 
 def _changed(key: TenantKey, **changes: object) -> TenantKey:

@@ -24,6 +24,7 @@ from retention.job import (
     new_job_id,
     reclaim,
 )
+from retention.seal import Key
 from retention.store import Stored
 from tests.integration.cell import HOUR, RESCUE_AFTER, WEEK, Cell, milliseconds
 
@@ -48,17 +49,19 @@ async def ended(cell: Cell, *, results_ttl: timedelta = HOUR, ago: timedelta = t
 async def test_a_job_is_read_as_it_was_written(cell: Cell) -> None:
     """Record and sealed fields come back with the store's time."""
     job = await cell.begun()
-    await cell.store.write(job, now=job.created, sealed={"key": b"k\0", "submission": b"s\xff"})
+    wrapped = await cell.keyring.wrap(Key.random(), cell.tenant, job.id)
+    await cell.store.write(job, now=job.created, sealed={"key": wrapped, "submission": b"s\xff"})
     found = await cell.store.read(cell.tenant, job.id)
     assert found is not None
-    assert found == Stored(job=job, now=found.now, key=b"k\0", submission=b"s\xff", result=b"")
+    assert found == Stored(job=job, now=found.now, key=wrapped, submission=b"s\xff", result=b"")
     assert job.created <= found.now < job.created + timedelta(seconds=30)
 
 
 async def test_an_empty_sealed_field_is_dropped_and_others_stay(cell: Cell) -> None:
     """What a move gives up leaves Redis with that move."""
     job = await cell.begun()
-    await cell.store.write(job, now=job.created, sealed={"key": b"k", "submission": b"s"})
+    wrapped = await cell.keyring.wrap(Key.random(), cell.tenant, job.id)
+    await cell.store.write(job, now=job.created, sealed={"key": wrapped, "submission": b"s"})
     held = claim(job, now=job.created, holder="h1")
     await cell.store.write(held, now=job.created)
     await cell.store.write(complete(held, now=job.created), now=job.created, sealed={"submission": b"", "result": b"r"})
