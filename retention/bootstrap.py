@@ -16,6 +16,7 @@ from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
 from retention.custody import Custody
 from retention.egress import Egress, parse_networks
+from retention.erasures import ErasureHorizon
 from retention.errors import Unavailable
 from retention.holding import JobHolding
 from retention.keyring import Keyring
@@ -59,6 +60,7 @@ class Retention:
     leases: Leases
     notification_leases: Leases
     caretaker: Caretaker
+    erasures: ErasureHorizon
     custody: Custody
     offers: Offers
     readiness: Readiness
@@ -102,6 +104,7 @@ async def open_retention(
             retention=settings.request_log_retention if settings.request_log else None,
         )
         readiness = Readiness(redis)
+        erasures = ErasureHorizon(redis, rewrite_every=settings.rewrite_every)
         jobs = JobService(
             store=store,
             audio=audio,
@@ -148,8 +151,10 @@ async def open_retention(
                 log=request_log,
                 keyring=keyring,
                 queue=queue,
+                erasures=erasures,
                 orphan_after=settings.orphan_after,
             ),
+            erasures=erasures,
             custody=Custody(
                 keys=TenantKeys(redis),
                 keyring=keyring,

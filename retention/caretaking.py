@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from retention.audio import AudioDirectory
 from retention.entries import Entry
+from retention.erasures import ErasureHorizon
 from retention.errors import Superseded
 from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
 from retention.keyring import Keyring
@@ -44,6 +45,7 @@ class Caretaker:
         log: RequestLog,
         keyring: Keyring,
         queue: JobQueue,
+        erasures: ErasureHorizon,
         orphan_after: timedelta,
     ) -> None:
         self._store = store
@@ -51,6 +53,7 @@ class Caretaker:
         self._log = log
         self._keyring = keyring
         self._queue = queue
+        self._erasures = erasures
         self._orphan_after = orphan_after
 
     async def round(self, token: str, *, during: timedelta) -> Round | None:
@@ -68,6 +71,7 @@ class Caretaker:
             if time.monotonic() >= enough:
                 break
         done.orphans = await self._sweep_audio()
+        await self._erasures.tend()
         done.orphans += await self._log.sweep(self._orphan_after)
         return done
 

@@ -152,6 +152,23 @@ def replay(tenant_id: str, job_id: str) -> None:
     click.echo(f"{revived} to be sent")
 
 
+@click.group()
+def erasure() -> None:
+    """See what the files of Redis may still show of what was erased."""
+
+
+@erasure.command("status")
+def erasure_status() -> None:
+    """Print the oldest erasure that a file of Redis could still show, and until when they show none."""
+    found = with_retention(lambda retention: retention.erasures.status())
+    click.echo(f"oldest erasure that the files may still show: {_second(found.oldest)}")
+    click.echo(f"nothing is left in them of erasures before: {_second(found.clean_until)}")
+
+
+def _second(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "none"
+
+
 @click.command()
 def settings() -> None:
     """Print every setting in force, with its meaning, as a configuration file."""
@@ -162,7 +179,7 @@ def settings() -> None:
         click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
 
 
-commands: list[click.Command] = [tenant, apikey, callbacks, request_log, settings]
+commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, settings]
 """What this package adds to the command line."""
 
 

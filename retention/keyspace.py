@@ -26,6 +26,9 @@ TENANT_KEYS = "volant:tenantkeys"
 """Hash of a tenant key's id to its versions, wrapped by the root, and its state."""
 
 
+ERASURES = "volant:erasures"
+"""Hash of what Redis's files may still show of what was erased, see `retention.erasures`."""
+
 OFFER = "volant:offer"
 """What the workers' engine serves."""
 
@@ -82,6 +85,7 @@ PERSISTENT = (
     API_KEYS,
     WRAPPED_KEYS,
     TENANT_KEYS,
+    ERASURES,
     OFFER,
     *RECOGNITION[:3],
     *NOTIFICATION[:3],

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
+from retention.erasures import noting
 from retention.errors import Superseded
 from retention.job import TenantId
 from retention.keys import COMMON, KeyId, TenantKey
@@ -20,7 +21,8 @@ class TenantKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._write = script(redis, "key")
+        self._note = noting(redis)
+        self._write = script(redis, "noted", "key")
 
     async def now(self) -> datetime:
         """Return the time by Redis's clock, in whole milliseconds."""
@@ -50,7 +52,9 @@ class TenantKeys:
     async def write(self, key: TenantKey) -> None:
         """Write a key onto the revision before its own. Raises Superseded when another is stored."""
         with reaching_redis():
-            landed = await self._write(keys=[keyspace.TENANT_KEYS], args=[key.id, key.revision, _encode(key)])
+            landed = await self._write(
+                keys=[keyspace.TENANT_KEYS, keyspace.ERASURES], args=[key.id, key.revision, _encode(key)]
+            )
         if not landed:
             raise Superseded(key.id)
 
@@ -64,4 +68,7 @@ class TenantKeys:
     async def remove(self, id_: KeyId) -> None:
         """Remove a key with its versions, for good: its tenant is gone."""
         with reaching_redis():
-            await self._redis.hdel(keyspace.TENANT_KEYS, id_)
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hdel(keyspace.TENANT_KEYS, id_)
+                await self._note(pipe)
+                await pipe.execute()

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
+from retention.erasures import noting
 from retention.errors import CustomerErased, KeyUnavailable, TenantGone, Unsealable
 from retention.job import CustomerTag, RegistrationId, TenantId
 from retention.keyring import Keyring
@@ -59,7 +60,8 @@ class Registrations:
     def __init__(self, redis: Redis, keyring: Keyring) -> None:
         self._redis = redis
         self._keyring = keyring
-        self._register = script(redis, "wrap", "register")
+        self._note = noting(redis)
+        self._register = script(redis, "wrap", "noted", "register")
 
     async def find(self, tenant: TenantId, url: str) -> Registration | None:
         """Return the registration of this very URL."""
@@ -101,6 +103,7 @@ class Registrations:
                         keyspace.TENANTS,
                         keyspace.erased(tenant, tag),
                         keyspace.TENANT_KEYS,
+                        keyspace.ERASURES,
                     ],
                     args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
                 )
@@ -121,8 +124,7 @@ class Registrations:
     async def remove(self, tenant: TenantId, url: str) -> bool:
         """Take a registration back; what is pending for it is not told any more. Returns whether it was there."""
         with reaching_redis():
-            tag = self._keyring.url_tag(tenant, url)
-            return bool(await self._redis.hdel(keyspace.registrations_of(tenant), tag))
+            return await self._drop(tenant, self._keyring.url_tag(tenant, url)) > 0
 
     async def remove_customer(self, tenant: TenantId, customer: CustomerTag) -> None:
         """Take back all registrations that bear a customer's label."""
@@ -132,12 +134,15 @@ class Registrations:
                 tag for tag, kept in (await self._redis.hgetall(key)).items() if customer in _decode(kept).customers
             ]
             if labelled:
-                await self._redis.hdel(key, *labelled)
+                await self._drop(tenant, *labelled)
 
     async def remove_all(self, tenant: TenantId) -> None:
         """Take back all registrations of a tenant."""
         with reaching_redis():
-            await self._redis.delete(keyspace.registrations_of(tenant))
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.delete(keyspace.registrations_of(tenant))
+                await self._note(pipe)
+                await pipe.execute()
 
     async def all(self, tenant: TenantId) -> list[Registration]:
         """Return a tenant's registrations, oldest first."""
@@ -156,6 +161,14 @@ class Registrations:
                 pipe.pttl(key)
                 _, count, left = await pipe.execute()
         return timedelta(milliseconds=max(left, 1000)) if count > most else None
+
+    async def _drop(self, tenant: TenantId, *tags: str | bytes) -> int:
+        """Take registrations back by the tags of their URLs. Returns how many there were."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(keyspace.registrations_of(tenant), *tags)
+            await self._note(pipe)
+            dropped, *_ = await pipe.execute()
+        return int(dropped)
 
     async def _stored(self, tenant: TenantId, url_tag: str) -> bytes:
         with reaching_redis():

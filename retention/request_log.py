@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.entries import Entry, entry_of, logged_lists, member, parse
+from retention.erasures import noting
 from retention.errors import AudioMissing, NotFound
 from retention.job import Completed, CustomerTag, JobId, Submission, TenantId
 from retention.keyring import Keyring
@@ -72,6 +73,7 @@ class RequestLog:
         self._audio = audio
         self._keyring = keyring
         self._retention = retention
+        self._note = noting(redis)
         self._script = script(redis, "log")
 
     async def write(self, job: Completed, submission: Submission, key: Key) -> None:
@@ -233,6 +235,7 @@ class RequestLog:
                     pipe.delete(keyspace.logged(entry.tenant, entry.job))
                     for list_ in logged_lists(entry):
                         pipe.zrem(list_, member(entry))
+                await self._note(pipe)
                 await pipe.execute()
         for tenant in {entry.tenant for entry in entries}:
             await self._audio.remove(tenant, *(entry.job for entry in entries if entry.tenant == tenant))

@@ -100,6 +100,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     orphan_after: Annotated[
         Duration, Meta(description="Audio without an unfinished job is removed when it is so old.")
     ] = timedelta(seconds=30)
+    rewrite_every: Annotated[
+        Duration,
+        Meta(description="After erasures, Redis's file, which still shows them, is rewritten, no more often than so."),
+    ] = timedelta(minutes=10)
     callback_signature: Annotated[
         Hash, Meta(description="The hash of X-Callback-Signature: sha256, or sha1 for older receivers.")
     ] = "sha256"
@@ -170,6 +174,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             (
                 self.cors_origins == "*" or all(map(_is_origin, self.cors_origins.split())),
                 "cors_origins must be * or origins as browsers send them: lower case, no path, no port that is implied",
+            ),
+            (
+                timedelta(seconds=1) <= self.rewrite_every <= timedelta(days=1),
+                "rewrite_every must be at least a second and at most a day",
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),

@@ -70,8 +70,8 @@ class JobStore:
     def __init__(self, redis: Redis, *, rescue_after: timedelta) -> None:
         self._redis = redis
         self._rescue_after = rescue_after
-        self._write = script(redis, "wrap", "write")
-        self._remove = script(redis, "remove")
+        self._write = script(redis, "wrap", "noted", "write")
+        self._remove = script(redis, "noted", "remove")
         self._fence = script(redis, "fence")
 
     async def now(self) -> datetime:
@@ -146,6 +146,7 @@ class JobStore:
                     queue.wake,
                     queue.sequence,
                     keyspace.TENANT_KEYS,
+                    keyspace.ERASURES,
                     *lists(entry_of(job)),
                 ],
                 args=[
@@ -177,7 +178,9 @@ class JobStore:
         """Remove a job, with its key and every entry, if its revision still stands. Raises Superseded."""
         entry = entry_of(job)
         with reaching_redis():
-            removed = await self._remove(keys=everywhere(entry), args=[str(job.revision), member(entry), 2])
+            removed = await self._remove(
+                keys=[*everywhere(entry), keyspace.ERASURES], args=[str(job.revision), member(entry), 2]
+            )
         if not removed:
             raise Superseded(job.id)
 
@@ -193,7 +196,7 @@ class JobStore:
                         keyspace.jobs_of_customer(entry.tenant, entry.customer) if but_listed and entry.customer else ""
                     )
                     places = [place for place in everywhere(entry) if place != kept]
-                    await self._remove(keys=places, args=["", member(entry), 2], client=pipe)
+                    await self._remove(keys=[*places, keyspace.ERASURES], args=["", member(entry), 2], client=pipe)
                 return sum(removed == _WAS_THERE for removed in await pipe.execute())
 
     async def clear(self, *entries: Entry) -> None:
@@ -201,7 +204,9 @@ class JobStore:
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
-                    await self._remove(keys=places_of(entry), args=["", member(entry), 1], client=pipe)
+                    await self._remove(
+                        keys=[*places_of(entry), keyspace.ERASURES], args=["", member(entry), 1], client=pipe
+                    )
                 await pipe.execute()
 
     async def strike(self, tenant: TenantId, customer: CustomerTag, entries: list[Entry]) -> None:

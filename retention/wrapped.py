@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.entries import Entry, parse
+from retention.erasures import noting
 from retention.job import TenantId
 from retention.registrations import key_in, subject_of, with_key
 
@@ -43,7 +44,8 @@ class WrappedKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._rewrap = script(redis, "wrap", "rewrap")
+        self._note = noting(redis)
+        self._rewrap = script(redis, "wrap", "noted", "rewrap")
 
     async def count(self, tenant: TenantId) -> int:
         """Return about how many a tenant has."""
@@ -87,7 +89,7 @@ class WrappedKeys:
         with reaching_redis():
             return bool(
                 await self._rewrap(
-                    keys=[old.hash_, keyspace.TENANT_KEYS],
+                    keys=[old.hash_, keyspace.TENANT_KEYS, keyspace.ERASURES],
                     args=[old.field, old.value, old.replaced(key), old.tenant, key],
                 )
             )
@@ -105,7 +107,10 @@ class WrappedKeys:
     async def drop(self, lost: Wrapped) -> None:
         """Remove a field whose data key nobody can unwrap any more."""
         with reaching_redis():
-            await self._redis.hdel(lost.hash_, lost.field)
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hdel(lost.hash_, lost.field)
+                await self._note(pipe)
+                await pipe.execute()
 
     async def _listed(self, tenant: TenantId, place: Place, list_: str) -> AsyncIterator[list[Wrapped]]:
         hash_of = keyspace.job if place == "job" else keyspace.logged

@@ -1,6 +1,6 @@
 -- Write revision n of a tenant key, if revision n - 1 is what is stored, or nothing and n is 1.
 --
--- KEYS[1] the tenant keys
+-- KEYS[1] the tenant keys  KEYS[2] erasures
 -- ARGV[1] id  ARGV[2] n  ARGV[3] the key
 --
 -- Returns 1 when written, or already written by the same call whose reply was lost; 0 when superseded.
@@ -13,4 +13,5 @@ if revision ~= tonumber(ARGV[2]) - 1 then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+note_erasure(KEYS[2])
 return 1

@@ -2,7 +2,7 @@
 -- there before is not what the new one was made from.
 --
 -- KEYS[1] the tenant's registrations  KEYS[2] tenants  KEYS[3] when its customer was erased
--- KEYS[4] tenant keys
+-- KEYS[4] tenant keys  KEYS[5] erasures
 -- ARGV[1] tag of the URL  ARGV[2] the registration  ARGV[3] tenant id  ARGV[4] when registering began (unix ms)
 -- ARGV[5] the registration before, or empty  ARGV[6] its wrapped data key
 --
@@ -24,6 +24,9 @@ if stored ~= ARGV[5] then
 end
 if not may_wrap(KEYS[4], ARGV[3], ARGV[6]) then
   return -3
+end
+if stored ~= '' then
+  note_erasure(KEYS[5])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 return 1

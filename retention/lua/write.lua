@@ -2,7 +2,7 @@
 --
 -- KEYS[1] the job  KEYS[2] due  KEYS[3] tenants  KEYS[4] when the job's customer was erased
 -- KEYS[5] queue of notifications  KEYS[6] its delivery  KEYS[7] its wake list  KEYS[8] its sequence
--- KEYS[9] tenant keys  KEYS[10..] lists that name the job
+-- KEYS[9] tenant keys  KEYS[10] erasures  KEYS[11..] lists that name the job
 -- ARGV[1] n  ARGV[2] record  ARGV[3] the job's entry  ARGV[4] tenant id  ARGV[5] created  ARGV[6] expires
 -- ARGV[7] due at  ARGV[8] when its upload began  ARGV[9] id, ARGV[10] body and ARGV[11] life of the delivery that
 -- tells of it; no body: nothing is told  ARGV[12] the wrapped data key of a first revision, if it has one
@@ -36,6 +36,9 @@ redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
 for i = 13, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[i])
+    if ARGV[i] == 'key' then
+      note_erasure(KEYS[10])
+    end
   else
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
   end
@@ -45,7 +48,7 @@ redis.call('ZADD', KEYS[2], ARGV[7], ARGV[3])
 
 local time = redis.call('TIME')
 local left = tonumber(ARGV[6]) - (time[1] * 1000 + math.floor(time[2] / 1000))
-for i = 10, #KEYS do
+for i = 11, #KEYS do
   redis.call('ZADD', KEYS[i], ARGV[5], ARGV[3])
   if redis.call('PTTL', KEYS[i]) < left then
     redis.call('PEXPIREAT', KEYS[i], ARGV[6])

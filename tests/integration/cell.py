@@ -13,6 +13,7 @@ from retention import keyspace
 from retention.audio import AudioDirectory
 from retention.caretaking import Caretaker
 from retention.custody import Custody
+from retention.erasures import ErasureHorizon
 from retention.holding import JobHolding
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
@@ -60,6 +61,7 @@ class Cell:
     jobs: JobService
     holding: JobHolding
     caretaker: Caretaker
+    erasures: ErasureHorizon
     custody: Custody
     tenant: TenantId
 
@@ -190,6 +192,7 @@ async def open_cell(
         await LoggedAudio(directory).prepare()
     tenants = Tenants(redis)
     registrations = Registrations(redis, keyring)
+    erasures = ErasureHorizon(redis, rewrite_every=HOUR)
     return Cell(
         redis=redis,
         directory=directory,
@@ -216,8 +219,15 @@ async def open_cell(
         ),
         holding=JobHolding(store=store, audio=audio, log=log, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
         caretaker=Caretaker(
-            store=store, audio=audio, log=log, keyring=keyring, queue=queue, orphan_after=timedelta(seconds=20)
+            store=store,
+            audio=audio,
+            log=log,
+            keyring=keyring,
+            queue=queue,
+            erasures=erasures,
+            orphan_after=timedelta(seconds=20),
         ),
+        erasures=erasures,
         custody=Custody(
             keys=TenantKeys(redis),
             keyring=keyring,

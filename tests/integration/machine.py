@@ -60,6 +60,7 @@ class Machine(RuleBasedStateMachine):
             log=self.cell.log,
             keyring=self.cell.keyring,
             queue=self.cell.queue,
+            erasures=self.cell.erasures,
             orphan_after=timedelta(0),
         )
 
