@@ -13,5 +13,7 @@ if revision ~= tonumber(ARGV[2]) - 1 then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-note_erasure(KEYS[2])
+if stored then
+  note_erasure(KEYS[2])
+end
 return 1
