@@ -142,3 +142,9 @@ class Token(Struct, frozen=True, kw_only=True):
 
 class Nothing(Struct, frozen=True):
     """An empty object: the status says it all."""
+
+
+class Ready(Struct, frozen=True):
+    """How the process may use Redis: whether what it must not do is refused, if it has a user of its own there."""
+
+    least_privilege: Literal["held", "exceeded", "no user"]

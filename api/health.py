@@ -4,7 +4,7 @@ import structlog
 from aiohttp import web
 
 from api import responses
-from api.answers import Nothing
+from api.answers import Nothing, Ready
 from api.context import RETENTION
 from api.operations import Answer, Operation
 from retention.errors import Unavailable
@@ -14,17 +14,18 @@ _log = structlog.get_logger()
 
 async def live(_request: web.Request) -> web.Response:
     """Answer at all."""
-    return responses.health(200)
+    return responses.alive()
 
 
 async def ready(request: web.Request) -> web.Response:
     """Answer 200 when what the service depends on is fit for work, and 503 otherwise."""
+    retention = request.app[RETENTION]
     try:
-        await request.app[RETENTION].jobs.check()
+        await retention.jobs.check()
     except Unavailable as error:
         _log.warning("not ready", reason=str(error))
-        return responses.health(503)
-    return responses.health(200)
+        return responses.ready(503, retention.privileges.least)
+    return responses.ready(200, retention.privileges.least)
 
 
 LIVE = Operation(
@@ -42,7 +43,7 @@ READY = Operation(
     summary="Whether the process can do its work",
     keyed=False,
     answers=(
-        Answer(status=200, means="It can.", example=Nothing()),
-        Answer(status=503, means="What it depends on is not fit for work; its log says why.", example=Nothing()),
+        Answer(status=200, means="It can.", example=Ready("held")),
+        Answer(status=503, means="What it depends on is not fit for work; its log says why.", example=Ready("held")),
     ),
 )

@@ -133,9 +133,14 @@ def unknown_grant(transaction: str, *, taken: str) -> web.Response:
     )
 
 
-def health(status: Literal[200, 503]) -> web.Response:
-    """Say how the process is, by the status alone: the answer goes to anybody."""
-    return _json(status, answers.Nothing())
+def alive() -> web.Response:
+    """Say that the process answers."""
+    return _json(HTTPStatus.OK, answers.Nothing())
+
+
+def ready(status: Literal[200, 503], least_privilege: Literal["held", "exceeded", "no user"]) -> web.Response:
+    """Say how the process is, by the status, and whether Redis binds it: the answer goes to anybody."""
+    return _json(status, answers.Ready(least_privilege))
 
 
 def refused(status: int, sentence: str, headers: Mapping[str, str]) -> web.Response:

@@ -88,13 +88,14 @@ class Process(subprocess.Popen[bytes]):
 class RedisServer:
     """A real Redis with `deploy/redis.conf`, reachable only through a unix socket in its own directory."""
 
-    def __init__(self, directory: Path) -> None:
-        """Start it, and wait until it answers. Its data outlives it in `directory`.
+    def __init__(self, directory: Path, *options: str) -> None:
+        """Start it, with more options if need be, and wait until it answers. Its data outlives it in `directory`.
 
         Raises StackError when there is no Redis on this machine, or one that is running on this directory.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._directory = directory
+        self._options = options
         self._socket = directory / "redis.sock"
         if len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
             self._socket = Path(tempfile.mkdtemp(prefix="volant-")) / "redis.sock"
@@ -121,7 +122,14 @@ class RedisServer:
             with uninterrupted():
                 process = Process(
                     "redis",
-                    [self._binary, str(ROOT / "deploy/redis.conf"), *place, "--dir", str(self._directory)],
+                    [
+                        self._binary,
+                        str(ROOT / "deploy/redis.conf"),
+                        *place,
+                        *self._options,
+                        "--dir",
+                        str(self._directory),
+                    ],
                     log=self._directory / "redis.log",
                     environment=os.environ,
                 )

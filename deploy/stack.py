@@ -35,11 +35,13 @@ class Stack:
         redis_url: str = "",
         workers: int = 1,
         notifiers: int = 1,
+        users: Path | None = None,
     ) -> None:
         """Start everything and wait until it is ready.
 
-        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started. Raises
-        StackError when something cannot be started; what was started before it is stopped again.
+        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started. `users` is
+        a directory of `deploy.acl`: then each process has the Redis user that is its role's. Raises StackError when
+        something cannot be started; what was started before it is stopped again.
         """
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data = data
@@ -47,6 +49,7 @@ class Stack:
         self.notifiers: list[Process] = []
         self._ended: list[Process] = []
         self._redis: RedisServer | None = None
+        self._users = users
         self._api: Process | None = None
         self._settings = {
             "root_key_file": str(data / "root.key"),
@@ -57,7 +60,7 @@ class Stack:
         }
         try:
             if not redis_url:
-                self._redis = RedisServer(data / "redis")
+                self._redis = RedisServer(data / "redis", *(["--aclfile", str(users / "users.acl")] if users else []))
             self.redis_url = redis_url or self._redis_server.url
             self._settings["redis_url"] = self.redis_url
             self.start_api()
@@ -105,7 +108,7 @@ class Stack:
         """
         done = subprocess.run(
             ["volant", *arguments],  # noqa: S607 - the PATH is ours
-            env=environment(self._settings),
+            env=environment({**self._settings, **self._user("admin")}),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -179,12 +182,17 @@ class Stack:
         process.wait_until(lambda: _said(process, f"{kind} ready") is not None, "ready")
         return process
 
+    def _user(self, role: str) -> dict[str, str]:
+        if self._users is None:
+            return {}
+        return {"redis_user": role, "redis_password_file": str(self._users / f"{role}.password")}
+
     def _start(self, kind: str, name: str, settings: Mapping[str, str]) -> Process:
         return Process(
             name,
             shlex.split(_procfile()[kind]),
             log=self.data / f"{name}.log",
-            environment=environment({**self._settings, **settings}),
+            environment=environment({**self._settings, **self._user(kind), **settings}),
         )
 
 

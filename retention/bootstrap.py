@@ -5,7 +5,6 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
@@ -27,6 +26,7 @@ from retention.log import failure
 from retention.logged_audio import LoggedAudio
 from retention.offers import Offers
 from retention.outbox import Outbox
+from retention.privileges import Privileges, Role
 from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.registrations import Registrations
@@ -64,13 +64,12 @@ class Retention:
     custody: Custody
     offers: Offers
     readiness: Readiness
+    privileges: Privileges
     redis: Redis
 
 
 @asynccontextmanager
-async def open_retention(
-    settings: Settings, *, role: Literal["api", "worker", "notifier", "admin"]
-) -> AsyncIterator[Retention]:
+async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Retention]:
     """Open everything that keeps jobs, for as long as the block lasts.
 
     A service waits for Redis; an administrator's command fails at once, with Unavailable. Raises
@@ -104,6 +103,9 @@ async def open_retention(
             retention=settings.request_log_retention if settings.request_log else None,
         )
         readiness = Readiness(redis)
+        privileges = Privileges(redis, role=role, named=bool(settings.redis_user))
+        if role != "admin":
+            await privileges.check()
         erasures = ErasureHorizon(redis, rewrite_every=settings.rewrite_every)
         jobs = JobService(
             store=store,
@@ -167,6 +169,7 @@ async def open_retention(
             ),
             offers=Offers(redis),
             readiness=readiness,
+            privileges=privileges,
             redis=redis,
         )
         await jobs.close()

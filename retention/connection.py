@@ -73,4 +73,7 @@ def _is_refusal(error: ResponseError) -> bool:
     return isinstance(error, named) or _REFUSED.search(str(error)) is not None
 
 
-_REFUSED = re.compile(r"(^|-)(OOM|MISCONF|READONLY|LOADING|MASTERDOWN|NOREPLICAS|BUSY|NOPERM|NOAUTH|UNBLOCKED)\b")
+_REFUSED = re.compile(
+    r"(^|-)(OOM|MISCONF|READONLY|LOADING|MASTERDOWN|NOREPLICAS|BUSY|NOPERM|NOAUTH|UNBLOCKED)\b"
+    r"|The user executing the script can't"
+)

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis
-from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unsealable
+from retention.errors import KeyDisabled, KeyUnavailable, Unsealable
 from retention.job import CustomerTag, TenantId
 from retention.keys import COMMON, KeyId, TenantKey, Version, created, next_number
 from retention.keystore import TenantKeys
@@ -149,10 +149,7 @@ class Keyring:
         while (key := await self._keys.of(tenant)) is None:
             now = await self._keys.now()
             version = await self.new_version(COMMON, next_number(None), now=now)
-            try:
-                await self._keys.write(created(COMMON, version, now=now, expires=None, gone=None))
-            except Superseded:
-                continue  # another process was first; its key stands
+            await self._keys.make(created(COMMON, version, now=now, expires=None, gone=None))
         return key
 
     async def _version(self, id_: KeyId, number: int) -> Version:

@@ -49,6 +49,11 @@ class TenantKeys:
             found = await self._redis.hvals(keyspace.TENANT_KEYS)
         return sorted(map(_decode, found), key=lambda key: key.created)
 
+    async def make(self, key: TenantKey) -> None:
+        """Write the first revision of a key, unless there is one: whoever may not change keys may do this."""
+        with reaching_redis():
+            await self._redis.hsetnx(keyspace.TENANT_KEYS, key.id, _encode(key))
+
     async def write(self, key: TenantKey) -> None:
         """Write a key onto the revision before its own. Raises Superseded when another is stored."""
         with reaching_redis():

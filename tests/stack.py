@@ -1,12 +1,14 @@
 """Fixtures that are real: a Redis server, and whole stacks of processes. Also how to wait for a condition."""
 
 import asyncio
+import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -14,9 +16,11 @@ import pytest
 import redis as blocking
 from redis.asyncio import Redis
 
-from deploy.processes import RedisServer, temporary_directory
+from deploy.acl import make_users
+from deploy.processes import RedisServer, find_redis_server, temporary_directory
 from deploy.stack import Stack
 from retention.keyspace import OFFER, PERSISTENT
+from retention.privileges import FORBIDDEN
 from retention.tenants import Tenants
 from tests.recognizers import CALLING, EMBEDDED
 
@@ -53,6 +57,23 @@ def assert_all_expire(redis_url: str) -> None:
     """Fail if a key has no expiry, other than those that may have none."""
     kept = kept_forever(redis_url)
     assert kept == [], f"these keys have no expiry: {kept}"
+
+
+PROBED = {
+    (role, what)
+    for role, commands in FORBIDDEN.items()
+    for command, *arguments in commands
+    for what in (command.lower(), f"{command}|{''.join(arguments[:1])}".lower(), *arguments)
+}
+"""What is refused when processes ask whether it is, by user."""
+
+
+def assert_nothing_was_denied(redis_url: str) -> None:
+    """Fail if Redis refused a process anything but what its own check at the start must find refused."""
+    with blocking.Redis.from_url(redis_url, decode_responses=True) as client:
+        if not client.info("server")["redis_version"].startswith("6."):
+            denied = {(each["username"], each["object"]) for each in client.acl_log(1000)}
+            assert denied <= PROBED, denied - PROBED
 
 
 class StartStack(Protocol):
@@ -135,12 +156,30 @@ def fresh_stack() -> Iterator[StartStack]:
         yield start
 
 
+def users_under_test(directory: Path) -> Path | None:
+    """Make Redis's users, beside the default one, which stays for the tests' own look at it; None before Redis 7.
+
+    So whatever a stack does in a test, it does within `deploy/users.acl`.
+    """
+    version = subprocess.run([find_redis_server(), "--version"], capture_output=True, text=True, check=True).stdout
+    if " v=6." in version:
+        return None
+    users = make_users(directory / "users")
+    rules = users.read_text().replace("user default reset off", "user default on nopass ~* &* +@all")
+    users.write_text(rules)
+    return users.parent
+
+
 @contextmanager
 def running_stack(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
     """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
-    with temporary_directory() as directory, StackUnderTest(directory, settings=settings, workers=workers) as running:
+    with (
+        temporary_directory() as directory,
+        StackUnderTest(directory, settings=settings, workers=workers, users=users_under_test(directory)) as running,
+    ):
         if not workers:
             offer_without_a_worker(running.redis_url)
         yield running
         with suppress(blocking.ConnectionError, blocking.TimeoutError):
             assert_all_expire(running.redis_url)
+            assert_nothing_was_denied(running.redis_url)

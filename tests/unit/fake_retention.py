@@ -195,6 +195,11 @@ class FakeOffers:
 
 
 @dataclass
+class FakePrivileges:
+    least: str = "held"
+
+
+@dataclass
 class FakeTokens:
     """Sells one token for the one key; it counts while it is in `good`, and in `expired` for what had begun before."""
 
@@ -306,8 +311,11 @@ async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> A
         tokens: FakeTokens
         callbacks: FakeCallbacks
         offers: FakeOffers
+        privileges: FakePrivileges
 
-    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers)))
+    app = create_app(
+        Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers, FakePrivileges()))
+    )
     async with (
         listening(app, host="127.0.0.1", port=0, grace=grace) as url,
         aiohttp.ClientSession() as session,

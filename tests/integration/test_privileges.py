@@ -1,0 +1,89 @@
+"""Redis's users: what each role is refused, and whether a process notices that it is not."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis as blocking
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from deploy.acl import ROLES, make_users
+from deploy.processes import RedisServer, temporary_directory
+from retention.privileges import FORBIDDEN, Privileges, Role
+from tests.stack import users_under_test
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[tuple[RedisServer, Path]]:
+    """Give a Redis with users, and the directory with their passwords."""
+    with temporary_directory() as directory:
+        if (users := users_under_test(directory)) is None:
+            pytest.skip("Redis 6 has no selectors in its rules: `deploy/users.acl` needs Redis 7")
+        server = RedisServer(directory / "redis", "--aclfile", str(users / "users.acl"))
+        yield server, users
+        server.stop()
+
+
+def as_role(guarded: tuple[RedisServer, Path], role: str) -> Redis:
+    server, users = guarded
+    return Redis.from_url(server.url, username=role, password=(users / f"{role}.password").read_text())
+
+
+@pytest.mark.parametrize("role", FORBIDDEN)
+async def test_what_a_role_must_not_do_is_refused(guarded: tuple[RedisServer, Path], role: Role) -> None:
+    """By the rules that come with Volant; its process says so."""
+    redis = as_role(guarded, role)
+    privileges = Privileges(redis, role=role, named=True)
+    with capture_logs() as logs:
+        await privileges.check()
+    assert privileges.least == "held"
+    assert [line["log_level"] for line in logs] == ["info"]
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("role", FORBIDDEN)
+@pytest.mark.parametrize("number", range(14))
+async def test_each_right_too_much_is_noticed(guarded: tuple[RedisServer, Path], role: Role, number: int) -> None:
+    """One by one: the right is named in the log, and nothing happens to what is there."""
+    if number >= len(FORBIDDEN[role]):
+        pytest.skip("this role has fewer")
+    command = FORBIDDEN[role][number]
+    server, _ = guarded
+    with blocking.Redis.from_url(server.url) as admin:
+        before = admin.acl_getuser(role)
+        admin.set("volant:anything", 1)
+        admin.execute_command("ACL", "SETUSER", role, f"+{command[0].lower()}", "~*")
+        redis = as_role(guarded, role)
+        privileges = Privileges(redis, role=role, named=True)
+        with capture_logs() as logs:
+            await privileges.check()
+        await redis.aclose()
+        admin.execute_command("ACL", "LOAD")
+        assert before == admin.acl_getuser(role)
+        assert admin.get("volant:anything") == b"1"
+    assert privileges.least == "exceeded"
+    assert logs[0]["log_level"] == "error"
+    assert " ".join(command[:2]) in logs[0]["reason"]
+
+
+async def test_without_a_user_of_its_own_nothing_is_asked(redis: Redis) -> None:
+    """It says so."""
+    privileges = Privileges(redis, role="api", named=False)
+    with capture_logs() as logs:
+        await privileges.check()
+    assert privileges.least == "no user"
+    assert [line["log_level"] for line in logs] == ["warning"]
+
+
+def test_nobody_without_a_name_gets_in(tmp_path: Path) -> None:
+    """As the file is made for an operator; passwords differ, stay when it is made again, and are their owner's."""
+    users = make_users(tmp_path)
+    passwords = {role: (tmp_path / f"{role}.password").read_text() for role in ROLES}
+    make_users(tmp_path)
+    assert passwords == {role: (tmp_path / f"{role}.password").read_text() for role in ROLES}
+    assert len(set(passwords.values())) == len(ROLES)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    rules = users.read_text()
+    assert "user default reset off" in rules
+    assert not any(password in rules for password in passwords.values())
