@@ -17,6 +17,8 @@ LOAD_MAX_P95 ?= 1000
 COUNT ?= 2000
 CASES ?= 2000
 SEED ?=
+# How many pairs of requests are compared for each route.
+PAIRS ?= 20000
 
 export PYTHON PORT REDIS_URL WORKERS
 # A stack is many short processes. Each would compile anew what it imports, for most of a second.
@@ -25,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench fuzz contract load load-smoke clean
+.PHONY: help install run demo test check bench fuzz contract strangers load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +61,9 @@ fuzz: .venv/.run .venv/.test ## Try mutated recordings of every format on the sa
 
 contract: .venv/.run .venv/.test ## Try the served OpenAPI document out with schemathesis: CASES= (2000) at least, SEED= to repeat
 	@exec .venv/bin/python -m tests.contract --cases $(CASES) --seed "$(SEED)"
+
+strangers: .venv/.run .venv/.test ## Compare what is answered for another tenant's ids and for unknown ones, and how fast: PAIRS= (20000)
+	@exec .venv/bin/python -m tests.security.strangers --pairs $(PAIRS)
 
 load: .venv/.run .venv/.load ## Load a stack (or VOLANT_URL with VOLANT_APIKEYS, as in var/run.env) with users; report in var/load.html
 	@exec .venv/bin/python -m tests.load --users $(LOAD_USERS) --seconds $(LOAD_SECONDS) \

@@ -1,0 +1,311 @@
+"""Whether an answer tells another tenant's id from one that nobody has: in status, headers, body, or time.
+
+Every route that takes something of a tenant's is asked, by another tenant, for what is there and for what is not, one
+after the other in random order over one connection. Times are compared by Welch's t-test as dudect does it
+(Reparaz, Balasch, Verbauwhede 2017, "Dude, is my code constant time?"): of both kinds together the slowest tenth, which
+is the machine's noise, is left out; |t| below 4.5 is no evidence of a difference.
+
+`make strangers` compares 20,000 pairs for each; the tests a few, without their times.
+"""
+
+import argparse
+import asyncio
+import base64
+import itertools
+import random
+import secrets
+import socket
+import statistics
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from api.identity import GRANT
+from deploy.stack import Stack
+from tests.acceptance.client import Client
+from tests.acceptance.receivers import Receiver
+from tests.recognizers import CALLING, recording
+from tests.stack import running_stack, wait_until
+
+BOUND = 4.5
+"""The greatest |t| that is no evidence."""
+
+CUSTOMER = "4d1c07ab9e52"
+
+_KEPT = 0.9
+_AT_ONCE = 100
+_SOURCE_LASTS = 8  # wrong credentials from one address before they are answered differently
+
+SAME_FOR_ALL = {
+    ("/v1/recognitions", "GET"): "names nothing: the list is the credential's own",
+    ("/v1/models", "GET"): "the same for every tenant",
+    ("/v1/models/{model}", "GET"): "the same for every tenant",
+}
+"""Operations that take nothing of a tenant's."""
+
+
+class Request(Struct, frozen=True):
+    """One request, but for the credential."""
+
+    target: str
+    headers: dict[str, str] = {}
+    body: bytes = b""
+    names: str = "-"
+    """What it asks for, which an answer may repeat."""
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """One way to ask for what another tenant has, or for what nobody has."""
+
+    path: str
+    method: str
+    about: str
+    ask: Callable[[bool], Request]
+    """Return the request; True: for what is there."""
+    padded: bool = False
+    """Whether every answer takes a second, so that many are asked for at a time."""
+    anonymous: bool = False
+    """Whether it is a wrong credential that is asked about: each few come from another address."""
+
+
+class Answer(Struct, frozen=True):
+    """What a client sees, but for the moment, the request's own id, and what it had asked for."""
+
+    status: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+class Seen(Struct, kw_only=True):
+    """What the answers to one question were, and how long each took, in seconds."""
+
+    there: list[float] = []
+    nowhere: list[float] = []
+    answers: set[tuple[bool, Answer]] = set()
+
+    def t(self) -> float:
+        """Return Welch's t of the two kinds, without the slowest tenth of both together."""
+        most = sorted(self.there + self.nowhere)[int(len(self.there + self.nowhere) * _KEPT) - 1]
+        a, b = ([each for each in times if each <= most] for times in (self.there, self.nowhere))
+        spread = (statistics.variance(a) / len(a) + statistics.variance(b) / len(b)) ** 0.5
+        return float((statistics.fmean(a) - statistics.fmean(b)) / spread)
+
+
+class Connection:
+    """HTTP over one blocking socket, which costs the least noise."""
+
+    def __init__(self, url: str, source: str = "") -> None:
+        address = urlsplit(url)
+        self._host = address.netloc
+        self._socket = socket.create_connection(
+            (address.hostname, address.port), timeout=30, source_address=(source, 0) if source else None
+        )
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def ask(self, method: str, target: str, headers: dict[str, str], body: bytes) -> tuple[Answer, float]:
+        """Return the answer, and the seconds until its last byte."""
+        lines = [f"{name}: {value}" for name, value in {"Host": self._host, **headers}.items()]
+        if body or method == "POST":
+            lines.append(f"Content-Length: {len(body)}")
+        request = (
+            f"{method} {target} HTTP/1.1\r\n{chr(10).join(line + chr(13) for line in lines)}\n\r\n".encode() + body
+        )
+        began = time.perf_counter()
+        self._socket.sendall(request)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += self._more()
+        head, _, rest = received.partition(b"\r\n\r\n")
+        status, *found = head.split(b"\r\n")
+        named = [(name.lower(), value.strip()) for name, _, value in (line.partition(b":") for line in found)]
+        length = int(dict(named).get(b"content-length", b"0"))
+        while len(rest) < length:
+            rest += self._more()
+        took = time.perf_counter() - began
+        rest = rest.replace(dict(named)[b"x-global-transaction-id"], b"")
+        kept = tuple(sorted(each for each in named if each[0] not in {b"date", b"x-global-transaction-id"}))
+        return Answer(status, kept, rest), took
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _more(self) -> bytes:
+        if not (piece := self._socket.recv(65536)):
+            raise ConnectionError("closed in the middle of an answer")
+        return piece
+
+
+@contextmanager
+def houses() -> Iterator[tuple[str, list[Question], str]]:
+    """Give a service with a tenant that has all there is to have, what to ask, and the key of another tenant."""
+    with running_stack({**CALLING, "challenges_per_hour": "10000000"}) as stack:
+        owner, owners_key = stack.new_tenant("owner")
+        _, key = stack.new_tenant("stranger")
+        jobs, url = asyncio.run(_furnish(stack, owners_key))
+        yield stack.url, list(_questions(owner, owners_key, jobs, url)), key
+
+
+async def _furnish(stack: Stack, key: str) -> tuple[dict[str, str], str]:
+    """Give the owner a job in each state, a customer and a callback URL."""
+    async with Client(stack.url, key) as client, Receiver() as receiver:
+        assert (await client.register(receiver.url, customer=CUSTOMER))[0] == 201
+        jobs = {
+            "completed": await client.submit(recording(0), customer=CUSTOMER),
+            "failed": await client.submit(b"RIFF\0\0\0\0WAVE" + bytes(200)),
+        }
+        for job in jobs.values():
+            await wait_until(partial(client.ended, job))
+        jobs["processing"] = await client.submit(recording(200))
+        await wait_until(lambda: _is(client, jobs["processing"], "processing"))
+        jobs["waiting"] = await client.submit(recording(0))
+        for state, job in jobs.items():
+            assert await client.status(job) == state
+        return jobs, receiver.url
+
+
+async def _is(client: Client, job: str, state: str) -> bool:
+    return await client.status(job) == state
+
+
+def _questions(owner: str, owners_key: str, jobs: dict[str, str], url: str) -> Iterator[Question]:
+    for state, job in jobs.items():
+        for method in ("GET", "DELETE"):
+            yield Question(
+                path="/v1/recognitions/{id}",
+                method=method,
+                about=f"a job, {state}",
+                ask=partial(_about_a_job, job),
+            )
+    yield Question(
+        path="/v1/recognitions/{id}",
+        method="GET",
+        about="a job, under its tenant's instance",
+        ask=lambda there: Request(
+            f"/instances/{owner if there else secrets.token_hex(8)}"
+            f"/v1/recognitions/{jobs['completed'] if there else uuid.uuid4()}"
+        ),
+    )
+    audio = Request("", {"Content-Type": "audio/wav"}, recording(0))
+    for path, body in (
+        ("/v1/recognitions", audio),
+        ("/v1/register_callback", Request("")),
+        ("/v1/unregister_callback", Request("")),
+    ):
+        yield Question(
+            path=path,
+            method="POST",
+            about="a callback URL",
+            ask=partial(_about_a_url, path, body, url),
+            padded=path == "/v1/register_callback",
+        )
+    yield Question(
+        path="/v1/user_data",
+        method="DELETE",
+        about="a customer",
+        ask=lambda there: Request(f"/v1/user_data?customer_id={CUSTOMER if there else secrets.token_hex(6)}"),
+    )
+
+    def wrong(*, there: bool) -> str:
+        key_id = owners_key.split("_")[1] if there else secrets.token_hex(6)
+        return f"volant_{key_id}_{secrets.token_urlsafe(32)}"
+
+    for path, method, ask in (
+        ("/v1/recognitions", "GET", lambda there: Request("/v1/recognitions", _basic(wrong(there=there)))),
+        (
+            "/v1/authorize",
+            "POST",
+            lambda there: Request("/v1/authorize", {}, msgspec.json.encode({"password": wrong(there=there)})),
+        ),
+        (
+            "/identity/token",
+            "POST",
+            lambda there: Request(
+                "/identity/token",
+                {"Content-Type": "application/x-www-form-urlencoded"},
+                urlencode({"grant_type": GRANT, "apikey": wrong(there=there)}).encode(),
+            ),
+        ),
+    ):
+        yield Question(path=path, method=method, about="the id of an API key", ask=ask, anonymous=True)
+
+
+def _about_a_job(job: str, there: bool) -> Request:  # noqa: FBT001 - a question's own argument
+    return Request(f"/v1/recognitions/{job if there else uuid.uuid4()}")
+
+
+def _about_a_url(path: str, body: Request, url: str, there: bool) -> Request:  # noqa: FBT001 - the same
+    elsewhere = f"{url.partition('?')[0]}?by={secrets.token_hex(3)}"  # as long as what is registered
+    asked = url if there else elsewhere
+    return replace(body, target=f"{path}?callback_url={quote(asked)}", names=asked)
+
+
+def _basic(key: str) -> dict[str, str]:
+    return {"Authorization": f"Basic {base64.b64encode(f'apikey:{key}'.encode()).decode()}"}
+
+
+def compare(url: str, question: Question, key: str, *, pairs: int) -> Seen:
+    """Ask so many times for each kind, in random order."""
+    if not question.padded:
+        return _compare(url, question, key, pairs)
+    with ThreadPoolExecutor(_AT_ONCE) as threads:
+        share = -(-pairs // _AT_ONCE)
+        parts = list(threads.map(lambda _: _compare(url, question, key, share), range(min(pairs, _AT_ONCE))))
+    return Seen(
+        there=[took for part in parts for took in part.there],
+        nowhere=[took for part in parts for took in part.nowhere],
+        answers=set().union(*(part.answers for part in parts)),
+    )
+
+
+def _compare(url: str, question: Question, key: str, pairs: int) -> Seen:
+    seen = Seen()
+    sources = (f"127.2.{number // 250 % 250}.{number % 250 + 1}" for number in itertools.count(random.randrange(60000)))
+    connection = Connection(url, next(sources))
+    for number in range(pairs):
+        if question.anonymous and number % (_SOURCE_LASTS // 2) == 0:
+            connection.close()
+            connection = Connection(url, next(sources))
+            connection.ask("GET", "/health/live", {}, b"")  # the first request of a connection takes longer
+        for there in random.sample((True, False), 2):
+            request = question.ask(there)
+            headers = request.headers if question.anonymous else {**_basic(key), **request.headers}
+            answer, took = connection.ask(question.method, request.target, headers, request.body)
+            (seen.there if there else seen.nowhere).append(took)
+            seen.answers.add((there, replace(answer, body=answer.body.replace(request.names.encode(), b"-"))))
+    connection.close()
+    return seen
+
+
+def main() -> int:
+    """Compare so many pairs for every question; print what was seen. Returns 1 when something was to be told."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=20_000)
+    pairs = parser.parse_args().pairs
+    told = 0
+    with houses() as (url, questions, key):
+        for question in questions:
+            seen = compare(url, question, key, pairs=pairs)
+            different = {answer for there, answer in seen.answers if there} ^ {
+                answer for there, answer in seen.answers if not there
+            }
+            t = seen.t()
+            told += bool(different) or abs(t) >= BOUND
+            microseconds = statistics.median(seen.there) * 1e6
+            line = f"{question.method:<6} {question.path:<26} {question.about:<36} {pairs} pairs"
+            sys.stdout.write(f"{line}  {microseconds:7.0f} us  t {t:6.2f}  {'DIFFERENT' if different else 'equal'}\n")
+            sys.stdout.flush()
+    sys.stdout.write(f"{'told apart' if told else 'nothing can be told'}; |t| below {BOUND} is no evidence\n")
+    return int(told > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
