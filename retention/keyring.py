@@ -6,40 +6,24 @@ signs bearer tokens. A wrapped key names the one key that opens it, and a token 
 it, so that keys are never tried in turn.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
-import os
-import tempfile
-from pathlib import Path
 
 from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis
-from retention.errors import KeyUnavailable, SettingsError, Unsealable
+from retention.errors import KeyUnavailable, Unsealable
 from retention.job import CustomerTag, TenantId
+from retention.roots.file import read_root_key
 from retention.seal import Context, Key, Kind, seal, unseal
-from retention.settings import read_secret
+
+__all__ = ["Keyring", "read_root_key"]
 
 _COMMON = "common"
 _INDEX = "index"
 _TOKEN = "token"  # noqa: S105 - the name of a key
 _VERSION = 1
-
-
-def read_root_key(path: Path, *, create: bool) -> Key:
-    """Return the root key. Raises SettingsError when it is missing, malformed or open to others.
-
-    With `create`, a missing one is made first; processes that start together agree on one.
-    """
-    if create and not path.exists():
-        _make_root_key(path)
-    try:
-        return Key(base64.b64decode(read_secret(path), validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise SettingsError(f"root_key_file: {path} does not hold 32 bytes in base64") from error
 
 
 class Keyring:
@@ -117,25 +101,3 @@ async def _sealed_key(redis: Redis, root: Key, name: str, kind: Kind) -> Key:
         return Key(unseal(root, sealed or b"", context))
     except Unsealable as error:
         raise KeyUnavailable(f"the root key does not open the key {field} of this Redis") from error
-
-
-def _make_root_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(Key.random().raw()) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            return  # another process was first; its key stands
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        draft.unlink()
