@@ -82,9 +82,12 @@ class KmsRoot:
     async def wrap(self, key: Key, context: Context) -> bytes:
         """Return what KMS makes of the key. Raises KeyUnavailable, Unavailable."""
         plain, bound_to = key.raw(), _encryption_context(context)
-        answer = await self._call(
-            lambda: self._client.encrypt(KeyId=self._key, Plaintext=plain, EncryptionContext=bound_to)
-        )
+        try:
+            answer = await self._call(
+                lambda: self._client.encrypt(KeyId=self._key, Plaintext=plain, EncryptionContext=bound_to)
+            )
+        except _Denied as error:
+            raise Unavailable(f"{self.name} refuses: access is denied") from error
         return bytes(answer["CiphertextBlob"])
 
     async def unwrap(self, wrapped: bytes, context: Context) -> Key:
@@ -93,11 +96,15 @@ class KmsRoot:
             raise KeyUnavailable(f"{self.name} did not wrap it")
         try:
             return await self._decrypt(wrapped, context)
+        except _Denied:
+            # Said of a ciphertext that names another key, and of rights that this process has not, for now. Whether
+            # it may open what it wraps tells which it was.
+            probe = await self.wrap(Key.random(), context)
+        try:
+            await self._decrypt(probe, context)
         except _Denied as error:
-            # Said of a ciphertext that names another key, and of rights that this process has not, for now. Whether it
-            # opens what it wrapped a moment ago tells which it was.
-            await self._decrypt(await self.wrap(Key.random(), context), context)
-            raise KeyUnavailable(f"{self.name} did not wrap it") from error
+            raise Unavailable(f"{self.name} refuses: access is denied") from error
+        raise KeyUnavailable(f"{self.name} did not wrap it")
 
     async def check(self) -> None:
         """Encrypt something, which needs no right that the work does not need. Raises Unavailable."""
@@ -136,16 +143,18 @@ class KmsRoot:
             raise Unavailable(f"{self.name} cannot be reached: {type(error).__name__}") from None
 
 
-class _Denied(Unavailable):
-    """AWS denies access, to the key or to what the ciphertext names."""
+class _Denied(Exception):
+    """AWS denies access: to the key, or to what the ciphertext names."""
 
 
-def _refusal(name: str, error: dict[str, str]) -> KeyUnavailable | Unavailable:
+def _refusal(name: str, error: dict[str, str]) -> KeyUnavailable | Unavailable | _Denied:
     """Tell a key that is not to be had from a refusal for now; of AWS's words only the error's code is passed on."""
     code, message = error.get("Code", ""), error.get("Message", "")
+    if code == "AccessDeniedException":
+        return _Denied()
     if code in _DOES_NOT_OPEN or (code == "KMSInvalidStateException" and any(text in message for text in _GONE)):
         return KeyUnavailable(f"{name} does not give it: {code}")
-    return (_Denied if code == "AccessDeniedException" else Unavailable)(f"{name} refuses: {code}")
+    return Unavailable(f"{name} refuses: {code}")
 
 
 def _encryption_context(context: Context) -> dict[str, str]:
