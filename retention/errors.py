@@ -11,11 +11,11 @@ RetentionError
 ├── TooManyChallenges more callback URLs were challenged within an hour than are allowed
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
-├── KeyUnavailable    a key cannot be had: destroyed, or wrapped by a root key that is not this one
+├── KeyUnavailable    a key cannot be had: destroyed, disabled, or wrapped by a root key that is not this one
 ├── NothingOffered    no worker has started yet, so nobody knows what can be recognised
 ├── Denied            the address or the form of a callback URL is not allowed
 ├── Unreachable       a callback receiver gave no whole answer in time
-├── Unavailable       the store cannot be reached or refuses writes
+├── Unavailable       the store, or who keeps the root key, cannot be reached or refuses for now
 └── SettingsError     a setting is missing, wrong, or contradicts another
 
 HTTP does not appear here: `api/problems.py` holds the one table that maps these to statuses.
@@ -95,7 +95,10 @@ class Unreachable(RetentionError):
 
 
 class Unavailable(RetentionError):
-    """The store cannot be reached, or is not fit for service. A change whose reply was lost may have been made."""
+    """The store, or who keeps the root key, cannot be reached, or is not fit for service.
+
+    A change whose reply was lost may have been made.
+    """
 
 
 class SettingsError(RetentionError):

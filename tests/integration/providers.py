@@ -4,7 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from moto.core.exceptions import JsonRESTError
 from moto.kms.models import KmsBackend
 from moto.server import ThreadedMotoServer
 
+from retention.roots import RootProvider, open_root
 from retention.settings import RootSettings
 
 MODULES = [
@@ -46,6 +48,16 @@ class Remote(Provider, Protocol):
         """Bring it back as it was."""
 
 
+@asynccontextmanager
+async def opened(settings: RootSettings) -> AsyncIterator[RootProvider]:
+    """Open a root for as long as the block lasts. One that stays open would keep its login for the next test."""
+    root = await open_root(settings)
+    try:
+        yield root
+    finally:
+        await root.close()
+
+
 def secret(path: Path, text: str) -> Path:
     """Write a file for its owner only."""
     path.touch(mode=0o600)
@@ -67,12 +79,12 @@ class Kms:
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         for name in ("encrypt", "decrypt"):
             patch.setattr(KmsBackend, name, _minding(getattr(KmsBackend, name)))
-        self.up(port=0)
+        self._server = _serving(0)
         self.url = "http://{}:{}".format(*self._server.get_host_and_port())
         self.admin = boto3.client(
             "kms", "eu-central-1", endpoint_url=self.url, aws_access_key_id="admin", aws_secret_access_key="admin"
         )
-        self._file = secret(
+        self.access = secret(
             directory / "aws.toml",
             f'access_key_id = "volant"\nsecret_access_key = "{SECRET_ACCESS_KEY}"\nendpoint_url = "{self.url}"\n',
         )
@@ -81,22 +93,26 @@ class Kms:
 
     def _new(self) -> tuple[str, RootSettings]:
         arn = self.admin.create_key()["KeyMetadata"]["Arn"]
-        return arn, RootSettings(root=f"aws-kms:{arn}", root_credentials_file=self._file)
+        return arn, RootSettings(root=f"aws-kms:{arn}", root_credentials_file=self.access)
 
     def disable(self) -> None:
         self.admin.disable_key(KeyId=self.arn.rpartition("/")[2])
 
     def down(self) -> None:
-        self._port = self._server.get_host_and_port()[1]
         self._server.stop()
 
-    def up(self, port: int | None = None) -> None:
-        self._server = ThreadedMotoServer("127.0.0.1", self._port if port is None else port, verbose=False)
-        self._server.start()
+    def up(self) -> None:
+        self._server = _serving(int(self.url.rpartition(":")[2]))
 
     def close(self) -> None:
         self._server.stop()
         self.admin.close()
+
+
+def _serving(port: int) -> ThreadedMotoServer:
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    return server
 
 
 def _minding(work: Any) -> Any:
@@ -137,14 +153,19 @@ class SoftHsm:
         root = f"pkcs11:token=volant;object={label}?module-path={self.module}"
         return RootSettings(root=root, root_credentials_file=self.pin_file)
 
-    def administer(self, statement: str) -> None:
-        """Run a statement on a session, in another process."""
+    def serial(self) -> str:
+        """Return the token's serial number."""
+        return self.administer("print(token.serial.decode())").strip()
+
+    def administer(self, statement: str) -> str:
+        """Run a statement on a session, in another process; return what it prints."""
         program = (
             "import sys, pkcs11\nfrom pkcs11 import Attribute, KeyType\n"
             "token = pkcs11.lib(sys.argv[1]).get_token(token_label='volant')\n"
             f"session = token.open(rw=True, user_pin=sys.argv[2])\n{statement}\n"
         )
-        subprocess.run([sys.executable, "-c", program, self.module, PIN], check=True)
+        command = [sys.executable, "-c", program, str(self.module), PIN]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def disable(self) -> None:
         self.administer("session.get_key(label='root').destroy()")

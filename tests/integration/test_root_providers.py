@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from retention.errors import KeyUnavailable, RetentionError, Unavailable
-from retention.roots import RootProvider, open_root
+from retention.roots import RootProvider
 from retention.seal import Context, Key, Kind
-from tests.integration.providers import PIN, SECRET_ACCESS_KEY, Provider, Remote, provided
+from tests.integration.providers import PIN, SECRET_ACCESS_KEY, Provider, Remote, opened, provided
 
 CONTEXT = Context(kind=Kind.TENANT_KEY, tenant="t1", key_id="k1", key_version=1)
 ELSEWHERE = [
@@ -40,21 +40,19 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 async def root(provider: Provider) -> AsyncIterator[RootProvider]:
     """Give the first root of a provider."""
-    root = await open_root(provider.settings)
-    yield root
-    await root.close()
+    async with opened(provider.settings) as root:
+        yield root
 
 
 @pytest.fixture
 async def remote_root(remote: Remote) -> AsyncIterator[RootProvider]:
     """Give the first root of a remote provider."""
-    root = await open_root(remote.settings)
-    yield root
-    await root.close()
+    async with opened(remote.settings) as root:
+        yield root
 
 
 async def test_a_key_comes_back(root: RootProvider) -> None:
-    """Also after the root was closed and opened anew; wrapping twice gives two wraps."""
+    """And is not readable in between; wrapping it twice gives two wraps."""
     key = Key.random()
     wrapped, again = await root.wrap(key, CONTEXT), await root.wrap(key, CONTEXT)
     assert wrapped != again
@@ -66,13 +64,13 @@ async def test_a_key_comes_back(root: RootProvider) -> None:
 
 async def test_what_was_wrapped_before_a_restart_opens_after_it(provider: Provider) -> None:
     """The root is with its provider, not with the process."""
-    key, before = Key.random(), await open_root(provider.settings)
-    wrapped, name = await before.wrap(key, CONTEXT), before.name
-    await before.close()
-    after = await open_root(provider.settings)
-    assert await after.unwrap(wrapped, CONTEXT) == key
-    assert after.name == name
-    await after.close()
+    key = Key.random()
+    async with opened(provider.settings) as before:
+        wrapped, name = await before.wrap(key, CONTEXT), before.name
+    async with opened(provider.settings) as after:
+        assert await after.unwrap(wrapped, CONTEXT) == key
+        assert after.name == name
+    assert ":" not in name
 
 
 @pytest.mark.parametrize("elsewhere", ELSEWHERE)
@@ -106,12 +104,11 @@ async def test_what_is_damaged_is_refused(root: RootProvider) -> None:
 
 async def test_what_another_root_wrapped_is_refused(provider: Provider, root: RootProvider) -> None:
     """Two keys of one provider do not open each other's."""
-    another = await open_root(provider.another)
-    wrapped, foreign = await root.wrap(Key.random(), CONTEXT), await another.wrap(Key.random(), CONTEXT)
-    for opener, content in ((root, foreign), (another, wrapped)):
-        with pytest.raises(KeyUnavailable):
-            await opener.unwrap(content, CONTEXT)
-    await another.close()
+    async with opened(provider.another) as another:
+        wrapped, foreign = await root.wrap(Key.random(), CONTEXT), await another.wrap(Key.random(), CONTEXT)
+        for opener, content in ((root, foreign), (another, wrapped)):
+            with pytest.raises(KeyUnavailable):
+                await opener.unwrap(content, CONTEXT)
     await root.unwrap(wrapped, CONTEXT)
 
 
@@ -153,12 +150,11 @@ async def test_an_outage_is_an_outage(remote: Remote, remote_root: RootProvider)
 async def test_a_root_may_be_opened_while_its_provider_is_away(remote: Remote) -> None:
     """A service that starts first waits, instead of ending."""
     remote.down()
-    root = await open_root(remote.settings)
-    with pytest.raises(Unavailable):
+    async with opened(remote.settings) as root:
+        with pytest.raises(Unavailable):
+            await root.check()
+        remote.up()
         await root.check()
-    remote.up()
-    await root.check()
-    await root.close()
 
 
 async def test_no_secret_is_told(
@@ -185,8 +181,8 @@ async def _error(root: RootProvider, wrapped: bytes) -> str:
     """Return all that can be read in the error of unwrapping this, down to its causes."""
     with pytest.raises(RetentionError) as caught:
         await root.unwrap(wrapped, CONTEXT)
-    told, error = "", BaseException | None
-    error = caught.value
+    told = ""
+    error: BaseException | None = caught.value
     while error is not None:
         told += f"{error!r} {error} {vars(error)}\n"
         error = error.__cause__ or error.__context__
