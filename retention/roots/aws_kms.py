@@ -131,7 +131,7 @@ class KmsRoot:
     async def _call(self, request: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - an extra
 
-        # The causes are cut off: the SDK's errors hold the request, and that holds the key.
+        # The SDK's errors may hold the request, and with it the key: nobody is shown them.
         try:
             async with asyncio.timeout(_WITHIN):
                 return await asyncio.get_running_loop().run_in_executor(self._threads, request)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from pkcs11.exceptions import GeneralError
 
 from retention.errors import KeyUnavailable, SettingsError, Unavailable
 from retention.roots import RootProvider, open_root, pkcs11
@@ -101,6 +102,22 @@ async def test_of_two_keys_with_one_label_none_is_taken(hsm: SoftHsm, root: Root
     hsm.new("root")
     with pytest.raises(Unavailable, match="MultipleObjectsReturned"):
         await root.wrap(Key.random(), CONTEXT)
+
+
+@pytest.mark.parametrize("failing", ["_encrypt _decrypt", "_decrypt"])
+async def test_a_token_that_breaks_in_the_act_is_an_outage(
+    root: RootProvider, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """It says the same as of a damaged key; but it does not open what it sealed a moment ago, either."""
+    wrapped = await root.wrap(Key.random(), CONTEXT)
+
+    def fail(*_: object) -> bytes:
+        raise GeneralError
+
+    for name in failing.split():
+        monkeypatch.setattr(pkcs11, name, fail)
+    with pytest.raises(Unavailable, match="GeneralError"):
+        await root.unwrap(wrapped, CONTEXT)
 
 
 async def test_a_silent_module_is_an_outage(hsm: SoftHsm, root: RootProvider, monkeypatch: pytest.MonkeyPatch) -> None:
