@@ -74,7 +74,7 @@ class Files:
 
 
 class Kms:
-    """Two keys in moto's KMS, which minds a key's state as AWS's does: moto keeps the state and forgets to look."""
+    """Two keys in moto's KMS, which minds a key's state and limits as AWS's does: moto keeps them and forgets to look."""
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         for name in ("encrypt", "decrypt"):
@@ -116,7 +116,7 @@ def _serving(port: int) -> ThreadedMotoServer:
 
 
 def _minding(work: Any) -> Any:
-    """Return the work of moto's backend, refused as AWS documents it (Key states of AWS KMS keys)."""
+    """Return the work of moto's backend, refused as AWS documents it ("Key states of AWS KMS keys", `Decrypt`)."""
 
     def minding(self: KmsBackend, **asked: Any) -> Any:
         key = self.keys[self.any_id_to_key_id(asked["key_id"])]
@@ -124,6 +124,8 @@ def _minding(work: Any) -> Any:
             raise JsonRESTError("DisabledException", f"{key.arn} is disabled.")
         if key.key_state == "PendingDeletion":
             raise JsonRESTError("KMSInvalidStateException", f"{key.arn} is pending deletion.")
+        if not 1 <= len(asked.get("ciphertext_blob", b"-")) <= 6144:
+            raise JsonRESTError("ValidationException", "1 validation error detected")
         return work(self, **asked)
 
     return minding
