@@ -93,10 +93,20 @@ class TokenRoot:
 
     def _find(self) -> Any:
         from pkcs11 import Attribute, KeyType, ObjectClass  # noqa: PLC0415
+        from pkcs11.exceptions import NoSuchKey  # noqa: PLC0415
 
-        key = self._module.session(self._uri, self._pin_file).get_key(
-            object_class=ObjectClass.SECRET_KEY, key_type=KeyType.AES, label=self._uri.object, id=self._uri.id
-        )
+        wanted: dict[Attribute, Any] = {Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.KEY_TYPE: KeyType.AES}
+        if self._uri.object is not None:
+            wanted[Attribute.LABEL] = self._uri.object
+        if self._uri.id is not None:
+            wanted[Attribute.ID] = self._uri.id
+        # To its end: a search that is left open is closed by the garbage collector, in whichever thread that runs.
+        found = list(self._module.session(self._uri, self._pin_file).get_objects(wanted))
+        if not found:
+            raise NoSuchKey
+        if len(found) > 1:
+            raise Unavailable(f"{self.name} is not one key: its token has {len(found)} of that name")
+        key = found[0]
         if key[Attribute.EXTRACTABLE] or not key[Attribute.SENSITIVE]:
             raise Unavailable(f"{self.name} may leave its token: it must be sensitive and not extractable")
         if key[Attribute.VALUE_LEN] != 32:  # noqa: PLR2004 - AES-256

@@ -74,7 +74,7 @@ class Files:
 
 
 class Kms:
-    """Two keys in moto's KMS, which minds a key's state and limits as AWS's does: moto keeps them and forgets to look."""
+    """Two keys in moto's KMS, which is made to mind a key's state and its own limits, as AWS's does."""
 
     def __init__(self, directory: Path, patch: pytest.MonkeyPatch) -> None:
         for name in ("encrypt", "decrypt"):

@@ -98,10 +98,21 @@ async def test_a_key_that_is_not_fit_is_not_used(hsm: SoftHsm, template: str, wo
 
 
 async def test_of_two_keys_with_one_label_none_is_taken(hsm: SoftHsm, root: RootProvider) -> None:
-    """Keys are never tried in turn."""
-    hsm.new("root")
-    with pytest.raises(Unavailable, match="MultipleObjectsReturned"):
+    """Keys are never tried in turn. An id tells them apart."""
+    hsm.new("root", "Attribute.ID: b'2'")
+    with pytest.raises(Unavailable, match="not one key"):
         await root.wrap(Key.random(), CONTEXT)
+    uri = f"pkcs11:token=volant;object=root;id=2?module-path={hsm.module}"
+    async with opened(msgspec.structs.replace(hsm.settings, root=uri)) as second:
+        await second.check()
+
+
+async def test_what_is_no_key_of_ours_is_refused(root: RootProvider) -> None:
+    """Even if the token opens it: somebody else may use the same key for shorter things."""
+    assert isinstance(root, pkcs11.TokenRoot)
+    shorter = await root._with_key(lambda key: pkcs11._encrypt(key, bytes(16), CONTEXT.encode()))
+    with pytest.raises(KeyUnavailable, match="did not wrap it"):
+        await root.unwrap(shorter, CONTEXT)
 
 
 @pytest.mark.parametrize("failing", ["_encrypt _decrypt", "_decrypt"])
