@@ -31,7 +31,23 @@ async def root(hsm: SoftHsm) -> AsyncIterator[RootProvider]:
         yield root
 
 
-async def test_roots_of_one_token_do_not_disturb_each_other(hsm: SoftHsm, root: RootProvider) -> None:
+@pytest.fixture
+def restarts(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Give the modules that are started from now on: a root would recover by that, at the cost of all others."""
+    started: list[Path] = []
+    restart = Module.restart
+
+    def counted(self: Module) -> object:
+        started.append(self._path)
+        return restart(self)
+
+    monkeypatch.setattr(Module, "restart", counted)
+    return started
+
+
+async def test_roots_of_one_token_do_not_disturb_each_other(
+    hsm: SoftHsm, root: RootProvider, restarts: list[Path]
+) -> None:
     """A login, a logout and a restart of the module concern all of a process: none costs the other root anything."""
     key = Key.random()
     wrapped = await root.wrap(key, CONTEXT)
@@ -39,6 +55,7 @@ async def test_roots_of_one_token_do_not_disturb_each_other(hsm: SoftHsm, root: 
         assert root.name != another.name
         await another.wrap(key, CONTEXT)
     assert await root.unwrap(wrapped, CONTEXT) == key
+    assert len(restarts) == 1
     async with opened(hsm.another) as another:
         foreign = await another.wrap(key, CONTEXT)
         hsm.administer("session.get_key(label='another').destroy()")
@@ -47,13 +64,16 @@ async def test_roots_of_one_token_do_not_disturb_each_other(hsm: SoftHsm, root: 
         assert await root.unwrap(wrapped, CONTEXT) == key
 
 
-async def test_a_token_may_be_named_by_its_serial_number(hsm: SoftHsm, root: RootProvider) -> None:
+async def test_a_token_may_be_named_by_its_serial_number(
+    hsm: SoftHsm, root: RootProvider, restarts: list[Path]
+) -> None:
     """Even while it is in use under its label: it is the same login."""
     key = Key.random()
     wrapped = await root.wrap(key, CONTEXT)
     uri = f"pkcs11:serial={hsm.serial()};object=root?module-path={hsm.module}"
     async with opened(msgspec.structs.replace(hsm.settings, root=uri)) as again:
         assert await again.unwrap(wrapped, CONTEXT) == key
+        assert len(restarts) == 1
 
 
 async def test_a_wrong_pin_is_sent_once(hsm: SoftHsm) -> None:
