@@ -3,7 +3,7 @@
 import asyncio
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -31,7 +31,7 @@ from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
-from retention.roots import FileRoot, read_root_key
+from retention.roots import open_root
 from retention.service import JobService
 from retention.settings import Settings
 from retention.store import JobStore
@@ -76,7 +76,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
     SettingsError and KeyUnavailable when the root key or the audio directory is not as it must be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
-    root = FileRoot(read_root_key(settings.root_key_file, create=settings.create_root_key))
+    root = await open_root(settings)
     audio = AudioDirectory(settings.audio_directory)
     await audio.prepare()
     logged_audio = LoggedAudio(settings.audio_directory)
@@ -88,7 +88,8 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
         at_once=settings.notifications_at_once,
     )
     patient = role in ("worker", "notifier")
-    async with egress, connect(settings, retries=0 if patient else 3) as redis:
+    async with AsyncExitStack() as stack, egress, connect(settings, retries=0 if patient else 3) as redis:
+        stack.push_async_callback(root.close)
         await _reach(redis, wait=role != "admin")
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)

@@ -16,6 +16,7 @@ from retention.bootstrap import Retention
 from retention.job import JobId, TenantId
 from retention.outbox import Dead
 from retention.request_log_cli import request_log
+from retention.root_cli import root
 from retention.settings import Settings
 
 
@@ -179,7 +180,7 @@ def settings() -> None:
         click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
 
 
-commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, settings]
+commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, root, settings]
 """What this package adds to the command line."""
 
 

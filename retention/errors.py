@@ -11,14 +11,14 @@ RetentionError
 ├── TooManyChallenges more callback URLs were challenged within an hour than are allowed
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
-├── KeyUnavailable    a key cannot be had: destroyed, or wrapped by a root key that is not this one
+├── KeyUnavailable    a key cannot be had: destroyed, disabled, or wrapped by a root key that is not this one
 ├── KeyDisabled       a key is there and may not be used at present: suspended, deactivated, or about to be purged
 ├── KeyRefused        an operation on a key is not allowed in its state; the text says why, for the operator
 ├── WrapRefused       a data key is wrapped by a key that may not wrap any more: it is to be wrapped anew
 ├── NothingOffered    no worker has started yet, so nobody knows what can be recognised
 ├── Denied            the address or the form of a callback URL is not allowed
 ├── Unreachable       a callback receiver gave no whole answer in time
-├── Unavailable       the store cannot be reached or refuses writes
+├── Unavailable       the store, or who keeps the root key, cannot be reached or refuses for now
 └── SettingsError     a setting is missing, wrong, or contradicts another
 
 HTTP does not appear here: `api/problems.py` holds the one table that maps these to statuses.
@@ -110,7 +110,10 @@ class Unreachable(RetentionError):
 
 
 class Unavailable(RetentionError):
-    """The store cannot be reached, or is not fit for service. A change whose reply was lost may have been made."""
+    """The store, or who keeps the root key, cannot be reached, or is not fit for service.
+
+    A change whose reply was lost may have been made.
+    """
 
 
 class SettingsError(RetentionError):

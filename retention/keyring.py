@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis
-from retention.errors import KeyDisabled, KeyUnavailable, Unsealable
+from retention.errors import KeyDisabled, KeyUnavailable, Unavailable, Unsealable
 from retention.job import CustomerTag, TenantId
 from retention.keys import COMMON, KeyId, TenantKey, Version, created, next_number
 from retention.keystore import TenantKeys
@@ -171,8 +171,12 @@ class Keyring:
         if (known := self._unwrapped.get(name)) is not None:
             return known
         if version.root != self._root.name:
-            raise KeyUnavailable(f"the key {id_}@{version.number} was wrapped by {version.root}")
-        key = await self._root.unwrap(version.wrapped, _rooted(Kind.TENANT_KEY, id_, version.number))
+            raise Unavailable(f"the key {id_}@{version.number} was wrapped by {version.root}")
+        try:
+            key = await self._root.unwrap(version.wrapped, _rooted(Kind.TENANT_KEY, id_, version.number))
+        except KeyUnavailable as error:
+            # The record says that there is such a key. A root that was disabled may be enabled: no job fails meanwhile.
+            raise Unavailable(f"the root does not open the key {id_}@{version.number}") from error
         self._unwrapped[name] = key
         asyncio.get_running_loop().call_later(FORGET_AFTER, self._unwrapped.pop, name, None)
         return key

@@ -28,7 +28,33 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]
 _PORT_IMPLIED = re.compile(r"http://.*:80|https://.*:443")
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RootSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a cell's root key is."""
+
+    root: Annotated[
+        str,
+        Meta(
+            description='Where the root key is: "file", "aws-kms:" and a key id or ARN, or an RFC 7512 URI, "pkcs11:'
+            'token=TOKEN;object=LABEL?module-path=FILE".'
+        ),
+    ] = "file"
+    root_key_file: Annotated[
+        Path,
+        Meta(description='The root key, with root = "file": 32 bytes in base64, in a file readable by its owner only.'),
+    ] = Path("var/root.key")
+    create_root_key: Annotated[
+        bool, Meta(description="Make the root key's file at first start, if it is absent. For development.")
+    ] = False
+    root_credentials_file: Annotated[
+        Path | None,
+        Meta(
+            description="A file, readable by its owner only, with what opens the root key's provider: for AWS KMS"
+            " TOML, for PKCS #11 the PIN."
+        ),
+    ] = None
+
+
+class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of all processes; `volant settings` shows them with these texts."""
 
     redis_url: Annotated[
@@ -38,12 +64,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     redis_password_file: Annotated[
         Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
     ] = None
-    root_key_file: Annotated[
-        Path, Meta(description="The root key: 32 bytes in base64, in a file readable by its owner only.")
-    ] = Path("var/root.key")
-    create_root_key: Annotated[
-        bool, Meta(description="Make the root key at first start, if it is absent. For development.")
-    ] = False
     audio_directory: Annotated[
         Path, Meta(description="Where sealed audio waits for recognition; one file system, owned by Volant.")
     ] = Path("var/audio")

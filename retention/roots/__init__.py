@@ -1,79 +1,62 @@
-"""Root providers: what wraps the keys of a cell, and never leaves its provider."""
+"""The root key: what wraps a cell's tenant, index and token keys, and never leaves its provider.
 
-import base64
-import binascii
-import os
-import tempfile
-from pathlib import Path
+A provider is a file, AWS KMS, or an HSM behind PKCS #11. All keep to one protocol and pass one suite
+(`tests/integration/test_root_providers.py`). What they wrap is 32 bytes; longer material is sealed
+under a key that they wrap.
+"""
+
 from typing import Protocol
 
-from retention.errors import KeyUnavailable, SettingsError, Unsealable
-from retention.seal import Context, Key, seal, unseal
-from retention.settings import read_secret
+from retention.errors import SettingsError
+from retention.roots.aws_kms import KmsRoot
+from retention.roots.file import FileRoot
+from retention.roots.pkcs11 import TokenRoot
+from retention.seal import Context, Key
+from retention.settings import RootSettings
 
 
 class RootProvider(Protocol):
-    """Wraps keys, bound to a context."""
+    """Wraps keys under a root key that is nowhere else. Safe to use from many tasks of one loop."""
 
     name: str
+    """What a wrapped key names, such as "file" or "aws-kms/KEY-ID": stable, no secret, without a colon."""
 
     async def wrap(self, key: Key, context: Context) -> bytes:
-        """Return the key wrapped. Raises Unavailable."""
+        """Return the key wrapped under the root, bound to the context.
+
+        Raises KeyUnavailable when the root key was disabled or destroyed, Unavailable as `unwrap` does.
+        """
 
     async def unwrap(self, wrapped: bytes, context: Context) -> Key:
-        """Return the key. Raises KeyUnavailable, Unavailable."""
+        """Return the key.
+
+        Raises KeyUnavailable when this root does not open it: wrapped by another root or for another
+        context, damaged, or the root key was disabled or destroyed. Raises Unavailable when nobody can
+        tell: the provider is away, overloaded, or does not let us in.
+        """
+
+    async def check(self) -> None:
+        """Return when the root key can be used. Raises Unavailable, with a sentence for the log.
+
+        A provider that is elsewhere is asked, each time.
+        """
+
+    async def close(self) -> None:
+        """Give up what is held: connections, sessions, threads."""
 
 
-class FileRoot:
-    """A root key in a file."""
+async def open_root(settings: RootSettings) -> RootProvider:
+    """Return the root that the settings name. The provider is not asked yet; `check` does.
 
-    name = "file"
-
-    def __init__(self, key: Key) -> None:
-        self._key = key
-
-    async def wrap(self, key: Key, context: Context) -> bytes:
-        """Return the key sealed."""
-        return seal(self._key, key.raw(), context)
-
-    async def unwrap(self, wrapped: bytes, context: Context) -> Key:
-        """Return the key. Raises KeyUnavailable."""
-        try:
-            return Key(unseal(self._key, wrapped, context))
-        except Unsealable as error:
-            raise KeyUnavailable("the root key does not open this") from error
-
-
-def read_root_key(path: Path, *, create: bool) -> Key:
-    """Return the root key. Raises SettingsError when it is missing, malformed or open to others.
-
-    With `create`, a missing one is made first; processes that start together agree on one.
+    Raises SettingsError when the setting `root` or a file that it needs is not as it must be.
     """
-    if create and not path.exists():
-        _make_root_key(path)
-    try:
-        return Key(base64.b64decode(read_secret(path), validate=True))
-    except (binascii.Error, ValueError) as error:
-        raise SettingsError(f"root_key_file: {path} does not hold 32 bytes in base64") from error
-
-
-def _make_root_key(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(Key.random().raw()) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            path.hardlink_to(draft)
-        except FileExistsError:
-            return  # another process was first; its key stands
-        directory = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    finally:
-        draft.unlink()
+    kind, _, place = settings.root.partition(":")
+    match kind, bool(place):
+        case "file", False:
+            return FileRoot.open(settings.root_key_file, create=settings.create_root_key)
+        case "aws-kms", True:
+            return await KmsRoot.open(place, settings.root_credentials_file)
+        case "pkcs11", True:
+            return await TokenRoot.open(settings.root, settings.root_credentials_file)
+        case _:
+            raise SettingsError('root must be "file", "aws-kms:" and a key, or a "pkcs11:" URI')
