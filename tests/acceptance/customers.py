@@ -13,7 +13,7 @@ from deploy.stack import Stack
 from retention import keyspace
 from retention.job import CustomerTag, TenantId
 from retention.keyring import Keyring
-from retention.roots import FileRoot, read_root_key
+from retention.roots.file import FileRoot, read_root_key
 from tests.acceptance.canary import files, hits, in_redis
 from tests.acceptance.client import Client
 from tests.acceptance.receivers import Receiver, Told

@@ -25,7 +25,7 @@ from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
-from retention.roots import FileRoot
+from retention.roots.file import FileRoot
 from retention.seal import Context, Key, Kind, seal
 from retention.service import JobService
 from retention.store import JobStore

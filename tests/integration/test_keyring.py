@@ -9,7 +9,7 @@ from retention import keyspace
 from retention.errors import KeyUnavailable
 from retention.job import TenantId, new_job_id
 from retention.keyring import Keyring
-from retention.roots import FileRoot
+from retention.roots.file import FileRoot
 from retention.seal import Key
 
 TENANT = TenantId("t1")

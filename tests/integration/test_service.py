@@ -92,7 +92,9 @@ async def test_a_delete_that_races_a_claim_is_one_or_the_other(cell: Cell) -> No
         async with cell.holding.hold(cell.tenant, job.id) as held:
             return held
 
-    async def delete(job: Waiting) -> JobProcessing | None:
+    async def delete(job: Waiting, *, later: int = 0) -> JobProcessing | None:
+        for _ in range(later):
+            await cell.store.now()  # the other needs a reply more before it decides
         try:
             await cell.jobs.delete(cell.tenant, job.id)
         except JobProcessing as refusal:
@@ -102,7 +104,7 @@ async def test_a_delete_that_races_a_claim_is_one_or_the_other(cell: Cell) -> No
     for turn in range(1000):
         job = await cell.deliverable()
         if turn % 2:
-            held, refused = await asyncio.gather(take(job), delete(job))
+            held, refused = await asyncio.gather(take(job), delete(job, later=turn % 3))
         else:
             refused, held = await asyncio.gather(delete(job), take(job))
         stored = await cell.stored(job)
