@@ -5,23 +5,25 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
 
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore, LoggedAudio
+from retention.audio_directory import AudioDirectory
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
 from retention.egress import Egress, parse_networks
-from retention.errors import Unavailable
+from retention.errors import SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.keyring import Keyring, read_root_key
 from retention.keyspace import NOTIFICATION
 from retention.leases import Leases
 from retention.log import failure
-from retention.logged_audio import LoggedAudio
+from retention.logged_directory import LoggedDirectory
 from retention.offers import Offers
 from retention.outbox import Outbox
 from retention.queue import JobQueue
@@ -67,13 +69,12 @@ async def open_retention(
     """Open everything that keeps jobs, for as long as the block lasts.
 
     A service waits for Redis; an administrator's command fails at once, with Unavailable. Raises
-    SettingsError and KeyUnavailable when the root key or the audio directory is not as it must be.
+    SettingsError and KeyUnavailable when the root key or the audio store is not as it must be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
     root = read_root_key(settings.root_key_file, create=settings.create_root_key)
-    audio = AudioDirectory(settings.audio_directory)
+    audio, logged_audio = open_audio(settings)
     await audio.prepare()
-    logged_audio = LoggedAudio(settings.audio_directory)
     if settings.request_log:
         await logged_audio.prepare()
     egress = Egress(
@@ -145,6 +146,19 @@ async def open_retention(
             redis=redis,
         )
         await jobs.close()
+
+
+def open_audio(settings: Settings) -> tuple[AudioStore, LoggedAudio]:
+    """Return where the audio of jobs is, and that of the request log. Raises SettingsError."""
+    if settings.is_audio_in_directory:
+        return AudioDirectory(Path(settings.audio)), LoggedDirectory(Path(settings.audio))
+    try:
+        from retention.audio_objects import AudioObjects, LoggedObjects  # noqa: PLC0415 - their library is an extra
+        from retention.bucket import open_bucket  # noqa: PLC0415 - likewise
+    except ImportError:
+        raise SettingsError("audio: object stores need an extra: pip install 'volant[object-store]'") from None
+    bucket = open_bucket(settings.audio, settings.audio_credentials_file)
+    return AudioObjects(bucket), LoggedObjects(bucket)
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore
 from retention.entries import Entry
 from retention.errors import Superseded
 from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
@@ -36,7 +36,7 @@ class Caretaker:
     """Looks after one cell. Raises Unavailable when the store cannot be reached."""
 
     def __init__(
-        self, *, store: JobStore, audio: AudioDirectory, log: RequestLog, queue: JobQueue, orphan_after: timedelta
+        self, *, store: JobStore, audio: AudioStore, log: RequestLog, queue: JobQueue, orphan_after: timedelta
     ) -> None:
         self._store = store
         self._audio = audio

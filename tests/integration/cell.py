@@ -10,13 +10,13 @@ import msgspec
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.audio import AudioDirectory
+from retention.audio_directory import AudioDirectory
 from retention.caretaking import Caretaker
 from retention.holding import JobHolding
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
 from retention.leases import Leases
-from retention.logged_audio import LoggedAudio
+from retention.logged_directory import LoggedDirectory
 from retention.outbox import Outbox
 from retention.queue import JobQueue
 from retention.readiness import Readiness
@@ -180,9 +180,9 @@ async def open_cell(
     audio = AudioDirectory(directory)
     await audio.prepare()
     keyring = await Keyring.open(redis, root or Key.random())
-    log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
+    log = RequestLog(redis, store=store, audio=LoggedDirectory(directory), keyring=keyring, retention=request_log)
     if request_log:
-        await LoggedAudio(directory).prepare()
+        await LoggedDirectory(directory).prepare()
     tenants = Tenants(redis)
     registrations = Registrations(redis, keyring)
     return Cell(

@@ -30,11 +30,11 @@ def test_the_defaults_agree_with_each_other() -> None:
 def test_a_file_is_read(tmp_path: Path) -> None:
     """VOLANT_CONFIG names a TOML file; durations are seconds or ISO 8601."""
     file = tmp_path / "volant.toml"
-    file.write_text('lease = 5\npatience = "P1D"\naudio_directory = "/srv/audio"\nport = 0\n')
+    file.write_text('lease = 5\npatience = "P1D"\naudio = "/srv/audio"\nport = 0\n')
     settings = load({"VOLANT_CONFIG": str(file)})
     assert settings.lease == timedelta(seconds=5)
     assert settings.patience == timedelta(days=1)
-    assert settings.audio_directory == Path("/srv/audio")
+    assert settings.audio == "/srv/audio"
     assert settings.port == 0
 
 

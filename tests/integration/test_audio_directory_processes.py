@@ -7,7 +7,7 @@ from pathlib import Path
 
 UPLOADER = """
 import asyncio, sys, pathlib
-from retention.audio import AudioDirectory
+from retention.audio_directory import AudioDirectory
 
 async def endless():
     while True:
@@ -19,7 +19,7 @@ asyncio.run(AudioDirectory(pathlib.Path(sys.argv[1])).write("tenant-1", "job-1",
 
 MEASURE = """
 import asyncio, sys, pathlib, resource
-from retention.audio import AudioDirectory
+from retention.audio_directory import AudioDirectory
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
