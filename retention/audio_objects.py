@@ -120,7 +120,7 @@ class LoggedObjects(AudioObjects):
         self._jobs = AudioObjects(bucket)
 
     async def keep(self, tenant: TenantId, job: JobId) -> int:
-        """Copy the recording of a job; return its size in bytes. Raises AudioMissing, and Unavailable if S3 finds it too large."""
+        """Copy the recording of a job; return its size in bytes. Raises AudioMissing. S3 makes no copy above 5 GiB."""
         path = self._path(tenant, job)
         await self._bucket.copy(self._jobs._path(tenant, job), path)  # noqa: SLF001 - of the same class
         return await self._bucket.size(path)

@@ -16,7 +16,7 @@ from typing import Any
 import obstore
 import structlog
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import AzureStore, GCSStore, ObjectStore, RetryConfig, S3Store
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from retention.errors import AudioMissing, SettingsError, Unavailable
 from retention.log import failure
@@ -26,7 +26,6 @@ PART = 5 << 20
 """Bytes of a part of a large object: the least that S3 and Google take, so that an upload holds little memory."""
 
 _KINDS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
-_RETRIES: RetryConfig = {"max_retries": 4, "retry_timeout": timedelta(seconds=30)}
 _REMOVED_AT_ONCE = 20
 
 _log = structlog.get_logger()
@@ -44,12 +43,12 @@ class Bucket:
         name, _, prefix = place.partition("/")
         config = {option: value for option, value in options.items() if option != "client"}
         try:
-            self._store: ObjectStore = _KINDS[scheme](
+            self._store: S3Store | GCSStore | AzureStore = _KINDS[scheme](
                 name,
                 prefix=prefix or None,
                 config=config,
                 client_options=options.get("client"),
-                retry_config=_RETRIES,
+                retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=30)},
             )
         except (BaseError, TypeError, ValueError) as error:
             raise SettingsError(f"audio: {scheme}:// does not take these options: {type(error).__name__}") from None
@@ -74,9 +73,14 @@ class Bucket:
             raise SettingsError(f"audio: the object store cannot be used: {type(error).__name__}") from None
 
     async def create(self, path: str, data: bytes) -> None:
-        """Store a small object, in one request. Raises FileExistsError."""
+        """Store a small object, in one request. Raises FileExistsError, unless what is there is this very object."""
         with _reaching(missing=Unavailable):
-            await self._create(path, data)
+            try:
+                await self._create(path, data)
+            except AlreadyExistsError:
+                # An answer that was lost on its way has the library ask again, and find what it stored.
+                if await obstore.get_range_async(self._store, path, start=0, end=len(data) + 1) != data:
+                    raise
 
     async def put(self, path: str, parts: AsyncIterator[bytes]) -> None:
         """Store a large object in parts. Nobody sees it before the last one; what `parts` raises is passed on."""
@@ -115,7 +119,8 @@ class Bucket:
         """Give the names under a prefix, in order, a page at a time; only those after another."""
         with _reaching(missing=Unavailable):
             async for page in obstore.list(self._store, prefix, offset=after or None, chunk_size=1000):
-                yield [meta["path"] for meta in page]
+                # Azure's listing begins with the name itself, and an old one at the very first.
+                yield [meta["path"] for meta in page if meta["path"] > after]
 
     async def remove(self, paths: list[str]) -> None:
         """Remove objects. One that is not there is removed already."""
