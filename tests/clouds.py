@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
+from obstore.store import S3Store
 
 from deploy.processes import Process, temporary_directory
 from tests.javascript import NODE
@@ -117,3 +119,20 @@ def _make_container(port: int, name: str) -> None:
         f"{path}?restype=container",
         {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {_ACCOUNT}:{tag.decode()}"},
     )
+
+
+def objects(cloud: Cloud, prefix: str) -> dict[str, bytes]:
+    """Return what S3 has under a prefix: names without it, and contents."""
+    store = _seen_from_outside(cloud, prefix)
+    names = [meta["path"] for page in obstore.list(store) for meta in page]
+    return {name: bytes(obstore.get(store, name).bytes()) for name in names}
+
+
+def store_object(cloud: Cloud, prefix: str, name: str) -> None:
+    """Put something into S3 that Volant knows nothing of."""
+    obstore.put(_seen_from_outside(cloud, prefix), name, b"something")
+
+
+def _seen_from_outside(cloud: Cloud, prefix: str) -> S3Store:
+    config: Any = {name: value for name, value in cloud.options.items() if name != "client"}
+    return S3Store("recordings", prefix=prefix, config=config, client_options=cloud.options["client"])
