@@ -51,7 +51,7 @@ class Cloud:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[Cloud]:
     """Give a bucket of moto's S3, over HTTP."""
-    with _serving("moto", [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", "0"]) as port:
+    with moto() as port:
         _request(port, "PUT", "/recordings")
         options = {**_S3_KEYS, "region": "us-east-1", "endpoint": f"http://127.0.0.1:{port}"}
         yield Cloud(url="s3://recordings", port=port, options={**options, "client": {"allow_http": True}})
@@ -83,9 +83,17 @@ def unfinished_uploads(cloud: Cloud, key: str) -> int:
 
 
 @contextmanager
-def _serving(name: str, command: list[str]) -> Iterator[int]:
+def moto(**environment: str) -> Iterator[int]:
+    """Give the port of a moto of one's own."""
+    command = [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", "0"]
+    with _serving("moto", command, environment) as port:
+        yield port
+
+
+@contextmanager
+def _serving(name: str, command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[int]:
     with temporary_directory() as directory:
-        process = Process(name, command, log=directory / "log", environment=os.environ)
+        process = Process(name, command, log=directory / "log", environment=os.environ | dict(environment or {}))
         try:
             process.wait_until(lambda: _LISTENING.search(process.printed()) is not None, "listening")
             found = _LISTENING.search(process.printed())

@@ -76,6 +76,16 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
                 *("* https://a.example", "https://a.example *", "* *", "https://a.example b.example", "http://é"),
             )
         ),
+        *(
+            ({"AUDIO": text}, "audio must be a directory, or s3://")
+            for text in (
+                *("", "s3://", "s3:/recordings", "s3://a", "s3://Recordings", "s3://recordings/", "s3://recordings//a"),
+                *("s3://recordings/../a", "s3://recordings/.log", "s3://recordings?a", "s3://key:hush@recordings"),
+                *("file:///srv/audio", "http://recordings", "azure://recordings", "S3://recordings"),
+            )
+        ),
+        ({"AUDIO": "s3://recordings", "MAX_UPLOAD": "51539607553"}, "max_upload must be at most 48 GiB"),
+        ({"AUDIO_CREDENTIALS_FILE": "/etc/volant/s3.toml"}, "audio_credentials_file is for audio in an object store"),
         ({"PORT": "65536"}, "port"),
         ({"PORT": "http"}, "port"),
         ({"MAX_UPLOAD": "99"}, "max_upload"),
