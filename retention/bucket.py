@@ -42,6 +42,9 @@ class Bucket:
         scheme, _, place = url.partition("://")
         name, _, prefix = place.partition("/")
         config = {option: value for option, value in options.items() if option != "client"}
+        if scheme == "s3":
+            # Its request to remove many reports every refusal alike, and not everything that speaks S3 knows it.
+            config.setdefault("disable_bulk_delete", True)
         try:
             self._store: S3Store | GCSStore | AzureStore = _KINDS[scheme](
                 name,
@@ -63,6 +66,8 @@ class Bucket:
                 raise SettingsError("audio: this object store overwrites where it is asked to create")
             await anext(aiter(obstore.list(self._store, prefix)))
             await obstore.delete_async(self._store, probe)
+            with suppress(FileNotFoundError):  # S3 says 403 for what is not there to whom it does not let list
+                await obstore.head_async(self._store, probe)
         except FileNotFoundError:
             raise SettingsError("audio: there is no such bucket") from None
         except (PermissionDeniedError, UnauthenticatedError):
