@@ -26,6 +26,9 @@ PART = 5 << 20
 """Bytes of a part of a large object: the least that S3 and Google take, so that an upload holds little memory."""
 
 _KINDS = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+_PATIENCE = {"read_timeout": "60s", "timeout": "5m"}
+"""Half a minute, the library's own, is too short for S3 to make one object of many parts."""
+
 _REMOVED_AT_ONCE = 20
 
 _log = structlog.get_logger()
@@ -50,7 +53,7 @@ class Bucket:
                 name,
                 prefix=prefix or None,
                 config=config,
-                client_options=options.get("client"),
+                client_options={**_PATIENCE, **options.get("client", {})},
                 retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=30)},
             )
         except (BaseError, TypeError, ValueError) as error:
