@@ -126,3 +126,17 @@ async def test_asking_is_rare(store: AudioObjects, server: GoogleStorage) -> Non
     for _ in range(3):
         await asyncio.gather(*(store.check() for _ in range(5)))
     assert server.writes == 1
+
+
+async def test_what_is_given_up_never_becomes_an_object(store: AudioObjects, server: GoogleStorage) -> None:
+    """Not even for the moment until it is removed: the process may be killed in it."""
+
+    async def breaking() -> AsyncIterator[bytes]:
+        async for piece in recording(12 << 20):
+            yield piece
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await store.write(T, J, breaking())
+    assert server.writes == 0
+    assert server.uploads == {}
