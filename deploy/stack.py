@@ -54,7 +54,7 @@ class Stack:
         self._settings = {
             "root_key_file": str(data / "root.key"),
             "create_root_key": "true",
-            "audio_directory": str(data / "audio"),
+            "audio": str(data / "audio"),
             "port": "0",
             **(settings or {}),
         }

@@ -5,25 +5,27 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
 
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore, LoggedAudio
+from retention.audio_directory import AudioDirectory
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
 from retention.custody import Custody
 from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
-from retention.errors import Unavailable
+from retention.errors import SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
 from retention.keystore import TenantKeys
 from retention.leases import Leases
 from retention.log import failure
-from retention.logged_audio import LoggedAudio
+from retention.logged_directory import LoggedDirectory
 from retention.offers import Offers
 from retention.outbox import Outbox
 from retention.privileges import Privileges, Role
@@ -73,13 +75,12 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
     """Open everything that keeps jobs, for as long as the block lasts.
 
     A service waits for Redis; an administrator's command fails at once, with Unavailable. Raises
-    SettingsError and KeyUnavailable when the root key or the audio directory is not as it must be.
+    SettingsError and KeyUnavailable when the root key or the audio store is not as it must be.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
     root = await open_root(settings)
-    audio = AudioDirectory(settings.audio_directory)
+    audio, logged_audio = open_audio(settings)
     await audio.prepare()
-    logged_audio = LoggedAudio(settings.audio_directory)
     if settings.request_log:
         await logged_audio.prepare()
     egress = Egress(
@@ -174,6 +175,19 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             redis=redis,
         )
         await jobs.close()
+
+
+def open_audio(settings: Settings) -> tuple[AudioStore, LoggedAudio]:
+    """Return where the audio of jobs is, and that of the request log. Raises SettingsError."""
+    if settings.is_audio_in_directory:
+        return AudioDirectory(Path(settings.audio)), LoggedDirectory(Path(settings.audio))
+    try:
+        from retention.audio_objects import AudioObjects, LoggedObjects  # noqa: PLC0415 - their library is an extra
+        from retention.bucket import open_bucket  # noqa: PLC0415 - likewise
+    except ImportError:
+        raise SettingsError("audio: object stores need an extra: pip install 'volant[object-store]'") from None
+    bucket = open_bucket(settings.audio, settings.audio_credentials_file)
+    return AudioObjects(bucket), LoggedObjects(bucket)
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec import Struct
 
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore
 from retention.entries import Entry
 from retention.erasures import ErasureHorizon
 from retention.errors import Superseded
@@ -41,7 +41,7 @@ class Caretaker:
         self,
         *,
         store: JobStore,
-        audio: AudioDirectory,
+        audio: AudioStore,
         log: RequestLog,
         keyring: Keyring,
         queue: JobQueue,

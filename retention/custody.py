@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from retention import keys
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore
 from retention.errors import KeyDisabled, KeyRefused, KeyUnavailable, NotFound, Superseded
 from retention.job import TenantId, Unfinished
 from retention.keyring import Keyring, check_value, name_of
@@ -44,7 +44,7 @@ class Custody:
         wrapped: WrappedKeys,
         tenants: Tenants,
         store: JobStore,
-        audio: AudioDirectory,
+        audio: AudioStore,
         log: RequestLog,
         queue: JobQueue,
     ) -> None:

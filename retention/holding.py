@@ -17,7 +17,7 @@ from typing import TypeVar
 import msgspec
 import structlog
 
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore
 from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unavailable, Unsealable
 from retention.job import (
     ATTEMPTS,
@@ -68,7 +68,7 @@ class JobHolding:
     """The jobs of one cell, as a worker sees them."""
 
     def __init__(
-        self, *, store: JobStore, audio: AudioDirectory, log: RequestLog, keyring: Keyring, leases: Leases
+        self, *, store: JobStore, audio: AudioStore, log: RequestLog, keyring: Keyring, leases: Leases
     ) -> None:
         self._store = store
         self._audio = audio

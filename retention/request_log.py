@@ -15,6 +15,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
+from retention.audio import LoggedAudio
 from retention.connection import reaching_redis, script
 from retention.entries import Entry, entry_of, logged_lists, member, parse
 from retention.erasures import noting
@@ -22,7 +23,6 @@ from retention.errors import AudioMissing, NotFound
 from retention.job import Completed, CustomerTag, JobId, Submission, TenantId
 from retention.keyring import Keyring
 from retention.log import failure
-from retention.logged_audio import LoggedAudio
 from retention.seal import Context, Key, Kind, seal, unseal, unseal_stream
 from retention.store import JobStore
 from retention.tenants import Tenant

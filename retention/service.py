@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import msgspec
 import structlog
 
-from retention.audio import AudioDirectory
+from retention.audio import AudioStore
 from retention.entries import Entry
 from retention.errors import (
     CustomerErased,
@@ -70,7 +70,7 @@ class JobService:
         self,
         *,
         store: JobStore,
-        audio: AudioDirectory,
+        audio: AudioStore,
         log: RequestLog,
         keyring: Keyring,
         queue: JobQueue,

@@ -25,6 +25,9 @@ from retention.notification import Hash
 Duration = timedelta
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+_BUCKET = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_LARGEST_OBJECT = 48 << 30
+"""Bytes of the largest recording that an object store takes: 10,000 parts of 5 MiB."""
 _PORT_IMPLIED = re.compile(r"http://.*:80|https://.*:443")
 
 
@@ -64,9 +67,20 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     redis_password_file: Annotated[
         Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
     ] = None
-    audio_directory: Annotated[
-        Path, Meta(description="Where sealed audio waits for recognition; one file system, owned by Volant.")
-    ] = Path("var/audio")
+    audio: Annotated[
+        str,
+        Meta(
+            description="Where sealed audio waits for recognition: a directory on one file system, owned by Volant; or"
+            " s3://bucket/prefix, gs://bucket/prefix, az://container/prefix."
+        ),
+    ] = "var/audio"
+    audio_credentials_file: Annotated[
+        Path | None,
+        Meta(
+            description="A TOML file, readable by its owner only, with options of the object store; none: the"
+            " platform's own credentials."
+        ),
+    ] = None
     host: Annotated[str, Meta(description="The address on which the API listens.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="The port on which the API listens; 0 takes a free one.")] = (
         8080
@@ -169,6 +183,11 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "info"
     )
 
+    @property
+    def is_audio_in_directory(self) -> bool:
+        """Whether `audio` is the name of a directory, not of a bucket."""
+        return bool(self.audio) and ":/" not in self.audio
+
     def __post_init__(self) -> None:
         minute = timedelta(minutes=1)
         url = urlsplit(self.redis_url)
@@ -198,6 +217,18 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             (
                 timedelta(seconds=1) <= self.rewrite_every <= timedelta(days=1),
                 "rewrite_every must be at least a second and at most a day",
+            ),
+            (
+                self.is_audio_in_directory or _BUCKET.fullmatch(self.audio) is not None,
+                "audio must be a directory, or s3://, gs:// or az:// with a bucket and, if wanted, a prefix",
+            ),
+            (
+                self.is_audio_in_directory or self.max_upload <= _LARGEST_OBJECT,
+                "max_upload must be at most 48 GiB where audio is in an object store",
+            ),
+            (
+                not self.is_audio_in_directory or self.audio_credentials_file is None,
+                "audio_credentials_file is for audio in an object store",
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),

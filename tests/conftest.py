@@ -1,6 +1,18 @@
 """The fixtures of all tests."""
 
+from tests.clouds import azure, s3
 from tests.javascript import drive, node
 from tests.stack import calling, fresh_stack, nothing_is_kept_forever, redis, redis_server, stack
 
-__all__ = ["calling", "drive", "fresh_stack", "node", "nothing_is_kept_forever", "redis", "redis_server", "stack"]
+__all__ = [
+    "azure",
+    "calling",
+    "drive",
+    "fresh_stack",
+    "node",
+    "nothing_is_kept_forever",
+    "redis",
+    "redis_server",
+    "s3",
+    "stack",
+]

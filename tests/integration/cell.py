@@ -10,7 +10,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.audio import AudioDirectory
+from retention.audio_directory import AudioDirectory
 from retention.caretaking import Caretaker
 from retention.custody import Custody
 from retention.erasures import ErasureHorizon
@@ -19,7 +19,7 @@ from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Wai
 from retention.keyring import Keyring
 from retention.keystore import TenantKeys
 from retention.leases import Leases
-from retention.logged_audio import LoggedAudio
+from retention.logged_directory import LoggedDirectory
 from retention.outbox import Outbox
 from retention.queue import JobQueue
 from retention.readiness import Readiness
@@ -187,9 +187,9 @@ async def open_cell(
     audio = AudioDirectory(directory)
     await audio.prepare()
     keyring = await Keyring.open(redis, FileRoot(root or Key.random()), trust_for=0)
-    log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
+    log = RequestLog(redis, store=store, audio=LoggedDirectory(directory), keyring=keyring, retention=request_log)
     if request_log:
-        await LoggedAudio(directory).prepare()
+        await LoggedDirectory(directory).prepare()
     tenants = Tenants(redis)
     registrations = Registrations(redis, keyring)
     erasures = ErasureHorizon(redis, rewrite_every=HOUR)

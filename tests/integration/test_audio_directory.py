@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from retention import audio as module
-from retention.audio import AudioDirectory
+from retention import audio_directory as module
+from retention.audio_directory import AudioDirectory
 from retention.errors import AudioMissing, SettingsError, Unavailable
 from retention.job import JobId, TenantId
 
@@ -282,7 +282,7 @@ async def test_a_directory_that_cannot_serve_is_a_wrong_setting(
     file.touch()
     with pytest.raises(SettingsError, match="make it 0700"):
         await AudioDirectory(shared).prepare()
-    with pytest.raises(SettingsError, match="audio_directory"):
+    with pytest.raises(SettingsError, match="audio: "):
         await AudioDirectory(file).prepare()
 
     def refuse(*_: object, **__: object) -> None:

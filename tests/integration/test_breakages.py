@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
 from retention import connection, holding, leases, outbox, queue, service, store
-from retention.audio import AudioDirectory
+from retention.audio_directory import AudioDirectory
 from retention.errors import RetentionError
 from retention.holding import Held, JobHolding
 from retention.job import Completed, Processing, complete

@@ -48,7 +48,7 @@ def test_the_example_is_what_volant_settings_prints() -> None:
     assert example == printed
     assert load({"VOLANT_CONFIG": str(ROOT / "deploy/volant.example.toml")}) == Settings()
     absent = [name for name in Settings.__struct_fields__ if f"{name} = " not in example]
-    assert absent == ["root_credentials_file", "redis_password_file", "recognizer_model"]
+    assert absent == ["root_credentials_file", "redis_password_file", "audio_credentials_file", "recognizer_model"]
     assert all(f"# {name} =\n" in example for name in absent)
 
 

@@ -28,7 +28,7 @@ def settings(redis_server: RedisServer, tmp_path: Path) -> dict[str, str]:
         "redis_url": redis_server.url,
         "root_key_file": str(tmp_path / "root.key"),
         "create_root_key": "true",
-        "audio_directory": str(tmp_path / "audio"),
+        "audio": str(tmp_path / "audio"),
     }
 
 

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from retention import keyspace, request_log as module
 from retention.errors import Unavailable
 from retention.job import JobId, TenantId
-from retention.logged_audio import LoggedAudio
+from retention.logged_directory import LoggedDirectory
 from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, Cell, milliseconds, open_cell
 from tests.integration.logged import (
     MONTH,
@@ -309,9 +309,9 @@ async def test_an_entry_whose_audio_was_swept_is_taken_back(cell: Cell, monkeypa
 
 def at(patch: pytest.MonkeyPatch, cell: Cell, moment: str, happens: Happening) -> None:
     """Let it happen before or after the audio of a job gets its second name."""
-    keep = LoggedAudio.keep
+    keep = LoggedDirectory.keep
 
-    async def with_it(self: LoggedAudio, tenant: TenantId, job: JobId) -> Any:
+    async def with_it(self: LoggedDirectory, tenant: TenantId, job: JobId) -> Any:
         if moment == "before":
             await happens(cell, job)
         size = await keep(self, tenant, job)
@@ -319,7 +319,7 @@ def at(patch: pytest.MonkeyPatch, cell: Cell, moment: str, happens: Happening) -
             await happens(cell, job)
         return size
 
-    patch.setattr(LoggedAudio, "keep", with_it)
+    patch.setattr(LoggedDirectory, "keep", with_it)
 
 
 def milliseconds_in(duration: timedelta) -> int:

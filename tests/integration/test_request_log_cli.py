@@ -26,7 +26,7 @@ def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path:
         "redis_url": redis_server.url,
         "root_key_file": str(tmp_path / "root.key"),
         "create_root_key": "true",
-        "audio_directory": str(tmp_path / "audio"),
+        "audio": str(tmp_path / "audio"),
         "request_log": "true",
     }
 
@@ -113,7 +113,7 @@ def test_damaged_audio_is_not_half_exported(
 ) -> None:
     """What does not authenticate is not left behind; nor is there an entry of another tenant, or an unknown one."""
     (tenant, job), (other, _) = entries
-    recording = Path(settings["audio_directory"], ".log", tenant, job)
+    recording = Path(settings["audio"], ".log", tenant, job)
     recording.write_bytes(recording.read_bytes()[:-1])
     to = tmp_path / "export"
     assert run("request-log", "export", tenant, job, "--to", str(to)).stderr == "Error: Unsealable\n"
@@ -123,7 +123,7 @@ def test_damaged_audio_is_not_half_exported(
 
 def test_the_log_is_purged(run: Run, settings: dict[str, str], entries: list[tuple[TenantId, JobId]]) -> None:
     """A tenant's part or all of it, once that is confirmed."""
-    recordings = Path(settings["audio_directory"], ".log")
+    recordings = Path(settings["audio"], ".log")
     assert run("request-log", "purge").exit_code == 1  # nobody said yes
     assert len(run("request-log", "list").stdout.splitlines()) == 2
     assert run("request-log", "purge", entries[0][0], "--yes").stdout == "purged 1 entries\n"

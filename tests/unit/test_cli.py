@@ -11,12 +11,12 @@ from tests.commands import volant
 
 def test_the_settings_in_force_are_printed_as_a_configuration_file(tmp_path: Path) -> None:
     """What is printed can be read back, and is documented line by line."""
-    printed = volant("settings", lease="5", patience="P1D", audio_directory="/srv/audio")
+    printed = volant("settings", lease="5", patience="P1D", audio="/srv/audio")
     assert printed.exit_code == 0
     file = tmp_path / "volant.toml"
     file.write_text(printed.stdout)
     assert load({"VOLANT_CONFIG": str(file)}) == load(
-        {"VOLANT_LEASE": "5", "VOLANT_PATIENCE": "P1D", "VOLANT_AUDIO_DIRECTORY": "/srv/audio"}
+        {"VOLANT_LEASE": "5", "VOLANT_PATIENCE": "P1D", "VOLANT_AUDIO": "/srv/audio"}
     )
     named = {line.split(" =")[0].removeprefix("# ") for line in printed.stdout.splitlines() if " =" in line}
     assert named >= set(Settings.__struct_fields__)
@@ -40,7 +40,7 @@ def test_an_unreachable_redis_is_a_sentence(tmp_path: Path) -> None:
         redis_url=f"unix://{tmp_path}/nobody.sock",
         root_key_file=str(tmp_path / "root.key"),
         create_root_key="true",
-        audio_directory=str(tmp_path / "audio"),
+        audio=str(tmp_path / "audio"),
     )
     assert refused.exit_code == 1
     assert refused.stderr.startswith("Error: Redis cannot be reached, or refuses: ")

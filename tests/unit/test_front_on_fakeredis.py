@@ -63,7 +63,7 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> FakeAsyncRedis:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Give the settings of a first start."""
-    return Settings(root_key_file=tmp_path / "root.key", create_root_key=True, audio_directory=tmp_path / "audio")
+    return Settings(root_key_file=tmp_path / "root.key", create_root_key=True, audio=str(tmp_path / "audio"))
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def fronting(settings: Settings) -> AsyncIterator[Front]:
 
 
 def recordings(settings: Settings) -> list[Path]:
-    return [path for path in settings.audio_directory.rglob("*") if path.is_file()]
+    return [path for path in Path(settings.audio).rglob("*") if path.is_file()]
 
 
 async def test_a_job_lives_from_its_submission_to_its_deletion(redis: FakeAsyncRedis, settings: Settings) -> None:

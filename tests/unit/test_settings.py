@@ -30,11 +30,11 @@ def test_the_defaults_agree_with_each_other() -> None:
 def test_a_file_is_read(tmp_path: Path) -> None:
     """VOLANT_CONFIG names a TOML file; durations are seconds or ISO 8601."""
     file = tmp_path / "volant.toml"
-    file.write_text('lease = 5\npatience = "P1D"\naudio_directory = "/srv/audio"\nport = 0\n')
+    file.write_text('lease = 5\npatience = "P1D"\naudio = "/srv/audio"\nport = 0\n')
     settings = load({"VOLANT_CONFIG": str(file)})
     assert settings.lease == timedelta(seconds=5)
     assert settings.patience == timedelta(days=1)
-    assert settings.audio_directory == Path("/srv/audio")
+    assert settings.audio == "/srv/audio"
     assert settings.port == 0
 
 
@@ -76,6 +76,16 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
                 *("* https://a.example", "https://a.example *", "* *", "https://a.example b.example", "http://é"),
             )
         ),
+        *(
+            ({"AUDIO": text}, "audio must be a directory, or s3://")
+            for text in (
+                *("", "s3://", "s3:/recordings", "s3://a", "s3://Recordings", "s3://recordings/", "s3://recordings//a"),
+                *("s3://recordings/../a", "s3://recordings/.log", "s3://recordings?a", "s3://key:hush@recordings"),
+                *("file:///srv/audio", "http://recordings", "azure://recordings", "S3://recordings"),
+            )
+        ),
+        ({"AUDIO": "s3://recordings", "MAX_UPLOAD": "51539607553"}, "max_upload must be at most 48 GiB"),
+        ({"AUDIO_CREDENTIALS_FILE": "/etc/volant/s3.toml"}, "audio_credentials_file is for audio in an object store"),
         ({"PORT": "65536"}, "port"),
         ({"PORT": "http"}, "port"),
         ({"MAX_UPLOAD": "99"}, "max_upload"),

@@ -8,14 +8,14 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
-from retention.audio import AudioDirectory, in_thread, sync_directory
+from retention.audio_directory import AudioDirectory, in_thread, sync_directory
 from retention.errors import AudioMissing
 from retention.job import JobId, TenantId
 
 _NAME = ".log"
 
 
-class LoggedAudio(AudioDirectory):
+class LoggedDirectory(AudioDirectory):
     """Recordings that outlive their jobs. Raises Unavailable when the directory is full or broken."""
 
     def __init__(self, jobs: Path) -> None:
