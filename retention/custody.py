@@ -147,7 +147,7 @@ class Custody:
                 await self._keys.write(keys.settled(key))
             except Superseded:
                 return False  # rotated or disabled meanwhile: what is now decides
-            _log.info("key rewrapped", key=id_)
+            _log.info("key rewrapped", key_id=id_)
         return whole
 
     async def tend(self, token: str) -> None:
@@ -170,7 +170,7 @@ class Custody:
         elif key.purge_at and key.purge_at <= now:
             key = keys.destroyed(key, purge_at=None)
             await self._keys.write(key)
-            _log.info("key purged", key=key.id)
+            _log.info("key purged", key_id=key.id)
         if key.purged:
             await self._shred(key)
         elif not key.settled:

@@ -80,8 +80,8 @@ def test_every_reason_of_failure_has_words() -> None:
     assert set(FAILURES) == set(get_args(FailureReason))
 
 
-async def test_health_tells_nothing_but_its_status() -> None:
-    """Anybody may ask; being alive does not depend on being ready."""
+async def test_health_tells_its_status_and_whether_redis_binds_it() -> None:
+    """And nothing else: anybody may ask. Being alive does not depend on being ready."""
     async with serving() as api:
         assert [(await api.ask("GET", f"/health/{kind}", auth=None)).status for kind in ("live", "ready")] == [200, 200]
         api.jobs.trouble = Unavailable("redis://10.0.0.7 evicts")
@@ -90,7 +90,7 @@ async def test_health_tells_nothing_but_its_status() -> None:
             200,
             503,
         ]
-        assert (live.status, live.body, ready.status, ready.body) == (200, {}, 503, {})
+        assert (live.status, live.body, ready.status, ready.body) == (200, {}, 503, {"least_privilege": "held"})
 
 
 async def test_a_request_is_one_line_in_the_log_without_anything_that_a_client_sent() -> None:
