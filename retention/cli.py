@@ -6,17 +6,17 @@ other meet in one command.
 
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import get_type_hints
 
 import click
-import msgspec
 
+from retention.addresses import parse_cidrs
 from retention.admin import loaded, with_retention
 from retention.bootstrap import Retention
+from retention.errors import SettingsError
 from retention.job import JobId, TenantId
 from retention.outbox import Dead
+from retention.printing import as_toml
 from retention.request_log_cli import request_log
-from retention.settings import Settings
 
 
 @click.group()
@@ -42,9 +42,10 @@ def create_tenant(name: str) -> None:
 
 @tenant.command("list")
 def list_tenants() -> None:
-    """Print every tenant: id, time of creation, name."""
+    """Print every tenant: id, time of creation, endpoints, networks or "everywhere", name."""
     for known in with_retention(lambda retention: retention.tenants.all()):
-        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}")
+        where = f"{known.endpoints:<7}  {' '.join(known.networks) or 'everywhere'}"
+        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {where}  {known.name}")
 
 
 @tenant.command("update")
@@ -60,8 +61,20 @@ def list_tenants() -> None:
     default=None,
     help="Whether nothing more of it is kept in the request log. What is there goes with `request-log purge`.",
 )
+@click.option(
+    "--endpoints",
+    type=click.Choice(["public", "private", "both"]),
+    help="The listeners that serve it: the public ones, the private ones, or both.",
+)
+@click.option("--networks", help='Where it is served: "10.1.0.0/16 fd00:1::/64"; "" for everywhere.')
 def update_tenant(
-    tenant_id: str, *, name: str | None, callback_signature: str | None, learning_opt_out: bool | None
+    tenant_id: str,
+    *,
+    name: str | None,
+    callback_signature: str | None,
+    learning_opt_out: bool | None,
+    endpoints: str | None,
+    networks: str | None,
 ) -> None:
     """Change what is known of a tenant. What is not named stays."""
     changes: dict[str, object] = {"name": name} if name is not None else {}
@@ -69,6 +82,13 @@ def update_tenant(
         changes["callback_signature"] = None if callback_signature == "default" else callback_signature
     if learning_opt_out is not None:
         changes["learning_opt_out"] = learning_opt_out
+    if endpoints:
+        changes["endpoints"] = endpoints
+    if networks is not None:
+        try:
+            changes["networks"] = tuple(map(str, parse_cidrs(networks, of="--networks")))
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from error
     with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), **changes))
     click.echo("updated")
 
@@ -155,11 +175,7 @@ def replay(tenant_id: str, job_id: str) -> None:
 @click.command()
 def settings() -> None:
     """Print every setting in force, with its meaning, as a configuration file."""
-    in_force = msgspec.to_builtins(loaded(), enc_hook=str)
-    for name, annotation in get_type_hints(Settings, include_extras=True).items():
-        value = in_force[name]
-        click.echo(f"# {annotation.__metadata__[0].description}")
-        click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
+    click.echo(as_toml(loaded()), nl=False)
 
 
 commands: list[click.Command] = [tenant, apikey, callbacks, request_log, settings]
