@@ -63,10 +63,10 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     loopback, which has a setting of its own.
     """
     found = parse_cidrs(text, of="callback_networks")
-    for network in found:
+    for word, network in zip(text.split(), found, strict=True):
         for other in (*LOOPBACK, *NEVER):
             if network.overlaps(other):
-                raise SettingsError(f"callback_networks: {network} overlaps {other}, which cannot be allowed")
+                raise SettingsError(f"callback_networks: {word} overlaps {other}, which cannot be allowed")
     return found
 
 

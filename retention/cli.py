@@ -42,10 +42,12 @@ def create_tenant(name: str) -> None:
 
 @tenant.command("list")
 def list_tenants() -> None:
-    """Print every tenant: id, time of creation, endpoints, networks or "everywhere", name."""
+    """Print every tenant: id, time of creation, name; the endpoints and networks that serve it, if not all do."""
     for known in with_retention(lambda retention: retention.tenants.all()):
-        where = f"{known.endpoints:<7}  {' '.join(known.networks) or 'everywhere'}"
-        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {where}  {known.name}")
+        limits: list[str] = [known.endpoints] if known.endpoints != "both" else []
+        limits += [" ".join(known.networks)] if known.networks else []
+        served = f"  ({', '.join(limits)})" if limits else ""
+        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}{served}")
 
 
 @tenant.command("update")

@@ -54,13 +54,12 @@ def _tls(settings: Settings) -> dict[str, Any]:
     """Return what verifies Redis, and us if it asks, for a URL of rediss://; the client's defaults check no name."""
     if not settings.redis_url.startswith("rediss://"):
         return {}
-    ours = settings.redis_certificate, settings.redis_key_file
     try:
         # Now, since a client that cannot read them would only say that it has no connection.
         trial = ssl.create_default_context(cafile=settings.redis_ca_file)
-        if ours[0] and ours[1]:
-            read_secret(ours[1])
-            trial.load_cert_chain(*ours, password="")
+        if settings.redis_certificate and settings.redis_key_file:
+            read_secret(settings.redis_key_file)
+            trial.load_cert_chain(settings.redis_certificate, settings.redis_key_file, password="")
     except OSError as error:
         raise SettingsError(f"redis_ca_file, redis_certificate or redis_key_file will not do: {error}") from error
     return {

@@ -26,7 +26,7 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     certificate: Annotated[
         Path | None,
         Meta(
-            description="Its TLS certificate with those between it and the authority, in PEM; read anew when it changes.",
+            description="Its TLS certificate and those between it and the authority, in PEM; read anew on change.",
             examples=["/etc/volant/tls/private.pem"],
         ),
     ] = None
@@ -56,13 +56,15 @@ class Listener(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         rules = [
-            ((self.certificate is None) == (self.certificate_key is None), "certificate and certificate_key go together"),
+            (
+                (self.certificate is None) == (self.certificate_key is None),
+                "certificate and certificate_key go together",
+            ),
             (self.client_ca is None or self.certificate is not None, "client_ca needs a certificate"),
             (not self.plain_http or self.certificate is None, "it has a certificate, so plain_http must be false"),
             (
                 self.certificate is not None or self.plain_http or is_loopback(self.host),
-                f"{self.host or 'every address'} is no loopback address: give it a certificate,"
-                " or ask for plain_http = true",
+                f"{self.host or 'any address'} is not loopback: give it a certificate, or say plain_http = true",
             ),
         ]
         for holds, sentence in rules:

@@ -24,7 +24,7 @@ from retention.log import failure
 from retention.logged_audio import LoggedAudio
 from retention.seal import Context, Key, Kind, seal, unseal, unseal_stream
 from retention.store import JobStore
-from retention.tenants import Tenant
+from retention.tenant import Tenant
 
 WRITE_WITHIN = 15.0
 """Seconds for writing an entry. Shorter than what makes its audio an orphan."""

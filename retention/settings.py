@@ -65,7 +65,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Meta(ge=0, le=65535, description="The port on which it listens, unless there are listeners; 0: a free one."),
     ] = 8080
     certificate: Annotated[
-        Path | None, Meta(description="Its TLS certificate, likewise: in PEM, with those in between; read anew on change.")
+        Path | None,
+        Meta(description="Its TLS certificate, likewise: in PEM, with those in between; read anew on change."),
     ] = None
     certificate_key: Annotated[
         Path | None, Meta(description="The key of that certificate, likewise: a file readable by its owner only.")
@@ -74,7 +75,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool, Meta(description="HTTP without TLS on an address that others than this machine can reach, likewise.")
     ] = False
     trusted_proxies: Annotated[
-        str, Meta(description="Networks of proxies whose X-Forwarded-For and -Proto are believed, likewise; in CIDR form.")
+        str,
+        Meta(description="Networks of proxies whose X-Forwarded-For and -Proto are believed, likewise; in CIDR form."),
     ] = ""
     listeners: Annotated[
         tuple[Listener, ...],

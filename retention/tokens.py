@@ -24,7 +24,8 @@ from msgspec import Struct
 from retention.job import TenantId
 from retention.keyring import Keyring
 from retention.store import JobStore
-from retention.tenants import Tenant, Tenants
+from retention.tenant import Tenant
+from retention.tenants import Tenants
 
 _ALGORITHM = "HS256"
 _ISSUER = "volant"
