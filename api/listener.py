@@ -57,6 +57,12 @@ class Connection(web.RequestHandler):
         self._cors_origins = cors_origins
         self._head_timer: asyncio.TimerHandle | None = None
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve, unless all was over before TLS was agreed on."""
+        super().connection_made(transport)
+        if self._force_close:
+            transport.close()
+
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
         super().data_received(data)
