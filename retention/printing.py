@@ -4,18 +4,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any, get_args, get_type_hints
 
 import msgspec
-from msgspec import Meta, Struct
-
-from retention.settings import Settings
+from msgspec import NODEFAULT, Meta, Struct
 
 
-def as_toml(settings: Settings) -> str:
+def as_toml(settings: Struct) -> str:
     """Return the file. A setting without a value, and a table that is not there, are comments that show their form.
 
     Tables come last, for in TOML everything behind one belongs to it.
     """
     values = msgspec.to_builtins(settings, enc_hook=str)
-    described = list(_described(Settings))
+    described = list(_described(type(settings)))
     plain = [_line(name, meta, values[name]) for name, meta, kind in described if kind is None]
     tables = [_tables(name, meta, kind, values[name]) for name, meta, kind in described if kind is not None]
     return "\n\n".join([*plain, *tables]) + "\n"
@@ -52,9 +50,11 @@ def _tables(name: str, meta: Meta, kind: type[Struct], values: Any) -> str:
 
 def _example(kind: type[Struct]) -> Iterator[str]:
     """Yield the lines of a table that is not there; without the first # and blank of each it would be."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
     for name, meta, _ in _described(kind):
-        value = meta.examples[0] if meta.examples else msgspec.to_builtins(defaults[name], enc_hook=str)
+        default = fields[name].default
+        value = meta.examples[0] if meta.examples else None if default is NODEFAULT else default
+        value = msgspec.to_builtins(value, enc_hook=str)
         yield from (f"# {line}".replace("# # ", "## ", 1) for line in _line(name, meta, value).splitlines())
 
 

@@ -25,7 +25,7 @@ class Authority:
         *names: str,
         key_type: trustme.KeyType = trustme.KeyType.ECDSA,
         until: datetime | None = None,
-    ) -> dict[str, Path]:
+    ) -> dict[str, Any]:
         """Issue a certificate for these names, else for this machine, and return the settings that name its files."""
         issue(self.directory, name, self.ca.issue_cert(*(names or NAMES), key_type=key_type, not_after=until))
         return {"certificate": self.directory / f"{name}.pem", "certificate_key": self.directory / f"{name}.key"}
