@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -136,9 +137,14 @@ def fresh_stack() -> Iterator[StartStack]:
 
 
 @contextmanager
-def running_stack(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
+def running_stack(
+    settings: Mapping[str, str] | None = None, *, workers: int = 1, ca: Path | None = None
+) -> Iterator[Stack]:
     """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
-    with temporary_directory() as directory, StackUnderTest(directory, settings=settings, workers=workers) as running:
+    with (
+        temporary_directory() as directory,
+        StackUnderTest(directory, settings=settings, workers=workers, ca=ca) as running,
+    ):
         if not workers:
             offer_without_a_worker(running.redis_url)
         yield running

@@ -95,6 +95,18 @@ async def test_a_dismissed_tenants_keys_go_with_it(cell: Cell) -> None:
     assert not await cell.tenants.dismiss(cell.tenant)
 
 
+async def test_where_a_tenant_is_served_comes_with_its_credentials(cell: Cell) -> None:
+    """As it is now, with a key and with a token, and by as many commands as before; by default it is everywhere."""
+    key = await new_key(cell)
+    token = await cell.tokens.issue(key)
+    assert token is not None
+    assert (token.tenant.endpoints, token.tenant.networks) == ("both", ())
+    changed = await cell.tenants.update(cell.tenant, endpoints="private", networks=("10.0.0.0/8",))
+    for served in (await cell.tenants.authenticate(key), await cell.tokens.authenticate(token.text)):
+        assert served == changed
+        assert (served.endpoints, served.networks) == ("private", ("10.0.0.0/8",))
+
+
 async def test_nobody_gets_a_key_for_an_unknown_tenant(cell: Cell) -> None:
     """A mistyped id makes no key."""
     with pytest.raises(NotFound):
