@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import trustme
+from ibm_cloud_sdk_core.authenticators import IAMAuthenticator
 from redis.asyncio import Redis
 
 from deploy.processes import StackError
@@ -20,7 +21,7 @@ from deploy.stack import Stack
 from retention.job import TenantId
 from retention.tenants import Tenants
 from tests.acceptance.test_run_and_demo import run_volant
-from tests.acceptance.test_sdk import refusal, result_of, sdk
+from tests.acceptance.test_sdk import SpeechToTextV1, refusal, result_of, sdk
 from tests.certificates import Authority
 from tests.javascript import Program, Sdk
 from tests.recognizers import QUICK, recording
@@ -106,6 +107,12 @@ async def test_ibms_python_sdk_speaks_tls(secured: Stack, authority: Authority) 
     assert job["url"] == f"{secured.url}/v1/recognitions/{job['id']}"
     assert (await result_of(service, job["id"]))["status"] == "completed"
     assert service.delete_job(job["id"]).get_headers()["Strict-Transport-Security"] == "max-age=31536000"
+    iam = IAMAuthenticator(apikey, url=secured.url)
+    iam.token_manager.http_config = {"verify": str(authority.file)}
+    by_token = SpeechToTextV1(authenticator=iam)
+    by_token.set_service_url(secured.url)
+    by_token.set_http_config({"verify": str(authority.file)})
+    assert by_token.check_jobs().get_result() == {"recognitions": []}
     with pytest.raises(Exception, match=r"self-signed|CERTIFICATE_VERIFY_FAILED"):
         sdk(secured.url, apikey).check_jobs()
 
