@@ -21,7 +21,7 @@ from deploy.stack import Stack
 from retention.job import TenantId
 from retention.tenants import Tenants
 from tests.acceptance.test_run_and_demo import run_volant
-from tests.acceptance.test_sdk import SpeechToTextV1, refusal, result_of, sdk
+from tests.acceptance.test_sdk import refusal, result_of, sdk
 from tests.certificates import Authority
 from tests.javascript import Program, Sdk
 from tests.recognizers import QUICK, recording
@@ -109,7 +109,7 @@ async def test_ibms_python_sdk_speaks_tls(secured: Stack, authority: Authority) 
     assert service.delete_job(job["id"]).get_headers()["Strict-Transport-Security"] == "max-age=31536000"
     iam = IAMAuthenticator(apikey, url=secured.url)
     iam.token_manager.http_config = {"verify": str(authority.file)}
-    by_token = SpeechToTextV1(authenticator=iam)
+    by_token = type(service)(authenticator=iam)
     by_token.set_service_url(secured.url)
     by_token.set_http_config({"verify": str(authority.file)})
     assert by_token.check_jobs().get_result() == {"recognitions": []}

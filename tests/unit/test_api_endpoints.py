@@ -7,6 +7,7 @@ import pytest
 
 from api.routes import SERVICE
 from retention.listening import Listener
+from tests.stack import wait_until
 from tests.unit.fake_retention import KEY, TOKEN, WAV, Api, hang_up, serving
 
 PUBLIC = Listener(name="public", port=0)
@@ -97,8 +98,12 @@ async def test_a_tenant_that_is_no_more_served_at_the_end_of_an_upload_has_no_jo
     """As with a key that was revoked meanwhile."""
     async with serving() as api:
 
+        async def under_way() -> bool:
+            return api.jobs.under_way == 1
+
         async def audio() -> Any:
             yield WAV
+            await wait_until(under_way)
             api.tenants.serve("private")
             yield WAV
 

@@ -32,9 +32,11 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @contextlib.asynccontextmanager
-async def secured(authority: Authority, shows: str = "", **settings: Any) -> AsyncIterator[Api]:
+async def secured(
+    authority: Authority, shows: str = "", key_type: trustme.KeyType = trustme.KeyType.ECDSA, **settings: Any
+) -> AsyncIterator[Api]:
     """Serve with a certificate of the authority, which the client trusts."""
-    pair = authority.pair()
+    pair = authority.pair(key_type=key_type)
     async with serving(
         trust=authority.trust(shows=shows), listeners=(Listener(name="x", port=0, **pair, **settings),)
     ) as api:
@@ -93,7 +95,7 @@ async def test_tls_1_2_and_1_3_are_spoken(authority: Authority, version: ssl.TLS
 )
 async def test_nothing_weaker_is_spoken(authority: Authority, version: ssl.TLSVersion, ciphers: str) -> None:
     """No version below, and no CBC, no key that is not ephemeral, no suite without a certificate."""
-    async with secured(authority) as api:
+    async with secured(authority, key_type=trustme.KeyType.RSA) as api:  # with which more would be possible
         context = authority.trust()
         context.minimum_version = context.maximum_version = version
         context.set_ciphers(ciphers)
