@@ -5,6 +5,7 @@ ARGS ?=
 PORT ?= 8080
 REDIS_URL ?=
 WORKERS ?= 1
+TLS ?=
 # How many tests run at a time. Most of them wait for processes, so there may be more of them than processors.
 JOBS ?= 4
 # Bounds of the load tests: users, seconds, the share of failed requests and the 95th percentile (ms) of any request.
@@ -20,25 +21,28 @@ SEED ?=
 # How many pairs of requests are compared for each route.
 PAIRS ?= 20000
 
-export PYTHON PORT REDIS_URL WORKERS
+export PYTHON PORT REDIS_URL TLS WORKERS
 # A stack is many short processes. Each would compile anew what it imports, for most of a second.
 unexport PYTHONDONTWRITEBYTECODE
 
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo test check bench fuzz contract strangers load load-smoke clean
+.PHONY: help install run demo tls test check bench fuzz contract strangers load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.run .venv/.test .venv/.check .venv/.load .venv/.node ## Install all that the other commands need into .venv
 
-run: .venv/.run ## Run Volant here: PORT= (8080), WORKERS= (1), REDIS_URL= (an own Redis); its data stays in var/
+run: .venv/.run ## Run Volant here: PORT= (8080), WORKERS= (1), REDIS_URL= (an own Redis), TLS=1 (HTTPS); its data stays in var/
 	@exec .venv/bin/python -m deploy.run
 
 demo: .venv/.run ## Watch a recording be accepted, recognised, kept encrypted, and deleted for good
 	@exec .venv/bin/python -m deploy.demo
+
+tls: .venv/.run ## Make an authority and certificates for development in var/tls
+	@exec .venv/bin/python -m deploy.certificates
 
 test: .venv/.run .venv/.test .venv/.node ## Run the tests: JOBS= at a time (4), ARGS= for pytest, such as ARGS="tests/unit -x -n0"
 	@exec .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)

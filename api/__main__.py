@@ -26,8 +26,10 @@ async def serve(settings: Settings) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         async with open_retention(settings, role="api") as retention:
             app = create_app(settings, retention)
-            async with listening(app, host=settings.host, port=settings.port, grace=settings.drain) as url:
-                _log.info("listening", url=url)
+            listeners = settings.listening()
+            async with listening(app, listeners, grace=settings.drain) as urls:
+                for listener, url in zip(listeners, urls, strict=True):
+                    _log.info("listening", url=url, listener=listener.name, kind=listener.kind)
                 await _forever()
                 task.uncancel()
             _log.info("stopped")

@@ -11,12 +11,15 @@ from aiohttp import web
 from api import cors, openapi, page, problems, routes
 from api.backoff import Backoff
 from api.context import BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
+from api.endpoints import scheme_of
 from retention.bootstrap import Retention
 from retention.errors import RetentionError
 from retention.log import failure
 from retention.settings import Settings
 
 TRANSACTION_HEADER = "X-Global-Transaction-ID"
+
+_A_YEAR = 31_536_000
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SERVER_ERROR = 500
@@ -58,12 +61,18 @@ async def _answer(
             # or its next request could be taken for the body (RFC 9110 §10.1.1).
             response.force_close()
         response.headers[TRANSACTION_HEADER] = request[TRANSACTION]
+        response.headers.extend(hsts(request))
         response.headers.extend(cors.headers(request, origins))
         status = response.status
         return response
     finally:
         took = asyncio.get_running_loop().time() - began
         _write_line(request, status, round(took * 1000, 1), trouble)
+
+
+def hsts(request: web.BaseRequest) -> dict[str, str]:
+    """Return what keeps browsers from asking without TLS for a year; it is not sent without TLS (RFC 6797 §7.2)."""
+    return {"Strict-Transport-Security": f"max-age={_A_YEAR}"} if scheme_of(request) == "https" else {}
 
 
 def _trouble(error: Exception) -> dict[str, str]:

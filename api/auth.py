@@ -1,7 +1,8 @@
 """Who asks: the tenant of a request, from its credential and from nothing else (spec 1.0).
 
 The credential is looked up first and failures are counted after that, so that whoever presents a good one
-is served, whatever others at the same address have presented.
+is served, whatever others at the same address have presented. Then the tenant says whether it is served here at all:
+by this kind of listener, to this address.
 """
 
 import asyncio
@@ -13,30 +14,44 @@ from aiohttp import web
 
 from api.backoff import source_of
 from api.context import BACKOFF, RETENTION, TENANT
-from api.problems import UNAUTHORIZED, WRONG_CREDENTIALS, Problem
-from retention.job import TenantId
+from api.endpoints import client_of, endpoint_of
+from api.problems import NOT_FROM_HERE, UNAUTHORIZED, WRONG_CREDENTIALS, Problem
+from retention.tenant import Tenant
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def authenticated(handler: Handler) -> Handler:
-    """Serve only requests that bear a valid key or token; refuse others with 401, before their bodies are read."""
+    """Serve only requests that bear a valid key or token, where its tenant is served.
+
+    Others are refused with 401 or 403, before their bodies are read.
+    """
 
     async def guarded(request: web.Request) -> web.Response:
-        request[TENANT] = await _tenant(request)
+        admit(request, await _tenant(request))
         return await handler(request)
 
     return guarded
 
 
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Give the audio; raise Problem 401 at its end if the key was revoked while it came in, which may take long."""
+    """Give the audio; raise Problem at its end if the key was revoked while it came in, which may take long.
+
+    Or if the tenant is not served here any more.
+    """
     async for piece in audio:
         yield piece
-    await _tenant(request, again=True)
+    admit(request, await _tenant(request, again=True))
 
 
-async def _tenant(request: web.Request, *, again: bool = False) -> TenantId:
+def admit(request: web.Request, tenant: Tenant) -> None:
+    """Make the request the tenant's. Raises Problem 403 when the tenant is not served here."""
+    request[TENANT] = tenant.id
+    if not tenant.is_served(endpoint_of(request).kind, client_of(request)):
+        raise NOT_FROM_HERE.problem()
+
+
+async def _tenant(request: web.Request, *, again: bool = False) -> Tenant:
     header = request.headers.get("Authorization", "")
     if not header:
         # Not counted, and never 429: some clients present their credentials only when a 401 asks (spec 0, no. 4).
@@ -56,7 +71,7 @@ async def _tenant(request: web.Request, *, again: bool = False) -> TenantId:
 
 def count_failure(request: web.Request) -> None:
     """Count a wrong credential against the address that sent it. Raises Problem 429 when these were too many."""
-    wait = request.app[BACKOFF].failed(source_of(request.remote), now=asyncio.get_running_loop().time())
+    wait = request.app[BACKOFF].failed(source_of(client_of(request)), now=asyncio.get_running_loop().time())
     if wait:
         raise Problem(WRONG_CREDENTIALS.status, WRONG_CREDENTIALS.sentence, headers={"Retry-After": str(wait)})
 

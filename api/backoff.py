@@ -1,13 +1,15 @@
 """Back-off on wrong credentials, counted by the address that they come from.
 
 Guessing a secret of 256 bits is hopeless anyway; what this bounds is the noise. It never decides whether a good
-credential is served. Each process counts for itself, in memory. Behind a proxy all clients share its address: then
-those with a wrong credential slow each other, and nobody else.
+credential is served. Each process counts for itself, in memory. Behind a proxy that is not among the trusted ones all
+clients share its address: then those with a wrong credential slow each other, and nobody else.
 """
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address
+
+from retention.addresses import Address
 
 FREE = 10
 """Failures in a minute that are answered plainly."""
@@ -62,12 +64,8 @@ class Backoff:
             self._sources.popitem(last=False)
 
 
-def source_of(address: str | None) -> str:
+def source_of(address: Address | None) -> str:
     """Return what a client's address is counted as: itself, or the network of an IPv6 address."""
-    try:
-        parsed = ip_address(address or "")
-    except ValueError:  # a socket without addresses: all its clients are one source
+    if address is None:  # all whose address is not known are one source
         return ""
-    if isinstance(parsed, IPv4Address):
-        return str(parsed)
-    return str(parsed.ipv4_mapped or f"{int(parsed) >> (128 - _NETWORK):x}::")
+    return str(address) if isinstance(address, IPv4Address) else f"{int(address) >> (128 - _NETWORK):x}::"

@@ -11,10 +11,10 @@ from aiohttp import web
 from msgspec import Struct
 
 from api import answers, bodies, responses
-from api.auth import count_failure
-from api.context import RETENTION, SETTINGS, TENANT, TRANSACTION
+from api.auth import admit, count_failure
+from api.context import RETENTION, SETTINGS, TRANSACTION
 from api.operations import BASE, Answer, Body, Operation
-from api.problems import UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
+from api.problems import NOT_FROM_HERE, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
 
 LARGEST = 8192
 """The largest body that is read, in bytes. IBM's SDKs send a few hundred."""
@@ -40,7 +40,7 @@ async def token(request: web.Request) -> web.Response:
     if bought is None:
         count_failure(request)
         return responses.unknown_key(request[TRANSACTION])
-    request[TENANT] = bought.tenant
+    admit(request, bought.tenant)
     return responses.bought(bought.text, expires_in=bought.expires_in, expiration=bought.expiration)
 
 
@@ -54,7 +54,7 @@ async def authorize(request: web.Request) -> web.Response:
     if bought is None:
         count_failure(request)
         raise UNAUTHORIZED.problem()
-    request[TENANT] = bought.tenant
+    admit(request, bought.tenant)
     return responses.authorized(bought.text)
 
 
@@ -63,7 +63,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.….…"
-_BODY_REFUSALS = (*bodies.refusals(LARGEST), WRONG_CREDENTIALS, UNAVAILABLE)
+_BODY_REFUSALS = (*bodies.refusals(LARGEST), NOT_FROM_HERE, WRONG_CREDENTIALS, UNAVAILABLE)
 
 TOKEN = Operation(
     handler=token,

@@ -1,10 +1,10 @@
-"""The listening socket, and connections that answer in the contract's form even to what is not HTTP."""
+"""The listening sockets, and connections that answer in the contract's form even to what is not HTTP."""
 
 import asyncio
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -13,8 +13,11 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
 from api import cors, problems
-from api.app import TRANSACTION_HEADER
+from api.app import TRANSACTION_HEADER, hsts
 from api.context import SETTINGS
+from api.endpoints import Endpoint
+from api.tls import Certificates, keep_fresh
+from retention.listening import Listener
 from retention.log import failure
 
 HEAD_WITHIN = timedelta(seconds=20)
@@ -22,6 +25,9 @@ HEAD_WITHIN = timedelta(seconds=20)
 
 IDLE_FOR = timedelta(seconds=75)
 """How long a connection may be silent between requests, and before the first."""
+
+HANDSHAKE_WITHIN = timedelta(seconds=10)
+"""How long a client may take to begin with TLS, once it has connected."""
 
 DRAIN_FOR = timedelta(seconds=30)
 """How long the rest of a refused body is taken in and thrown away, so that the refusal can be read (spec 1.0)."""
@@ -32,6 +38,9 @@ LINE_LENGTH = 1 << 16
 _END_WITHIN = 5.0
 """Seconds that a request whose body was cut has to end, before it is cancelled."""
 
+_GOODBYE_WITHIN = 5.0
+"""Seconds that a client has to take what is left and to end TLS, before its connection is cut."""
+
 _LOOK_EVERY = 0.05
 
 _log = structlog.get_logger()
@@ -40,12 +49,19 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection, with a limit on slow heads and without texts of its own."""
 
-    __slots__ = ("__weakref__", "_cors_origins", "_head_timer")
+    __slots__ = ("__weakref__", "_cors_origins", "_head_timer", "endpoint")
 
-    def __init__(self, *args: Any, cors_origins: str, **options: Any) -> None:
+    def __init__(self, *args: Any, endpoint: Endpoint, cors_origins: str, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.endpoint = endpoint
         self._cors_origins = cors_origins
         self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve, unless all was over before TLS was agreed on."""
+        super().connection_made(transport)
+        if self._force_close:
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
@@ -90,6 +106,7 @@ class Connection(web.RequestHandler):
         refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
         response = problems.present(refusal)
         response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
+        response.headers.extend(hsts(request))
         response.headers.extend(cors.headers(request, self._cors_origins))  # none where nothing could be parsed
         response.force_close()
         _log.info("not a request", status=response.status, transaction=transaction, **(failure(exc) if exc else {}))
@@ -117,21 +134,62 @@ class Connection(web.RequestHandler):
 
 
 @asynccontextmanager
-async def listening(app: web.Application, *, host: str, port: int, grace: timedelta) -> AsyncIterator[str]:
-    """Serve the application while the block lasts, and give its base URL.
+async def listening(
+    app: web.Application, listeners: Sequence[Listener], *, grace: timedelta
+) -> AsyncIterator[list[str]]:
+    """Serve the application while the block lasts, and give the base URL of each listener.
 
     At the end no connection is accepted any more. Requests under way have `grace` to finish; then their
-    bodies are cut, which is answered with 503, and what does not end even then is cancelled.
+    bodies are cut, which is answered with 503, and what does not end even then is cancelled. Raises SettingsError
+    for a certificate that will not do.
     """
     loop = asyncio.get_running_loop()
+    certificates = {each.name: Certificates(each) for each in listeners if each.certificate}
     runner = web.AppRunner(app, shutdown_timeout=_END_WITHIN)
     await runner.setup()
     connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+    watch = loop.create_task(keep_fresh(certificates.values()))
+    servers: list[asyncio.Server] = []
+    try:
+        try:
+            for listener in listeners:
+                context = certificates.get(listener.name)
+                servers.append(
+                    await loop.create_server(
+                        _connecting(app, runner, connections, listener),
+                        listener.host,
+                        listener.port,
+                        backlog=1024,
+                        ssl=context,
+                        ssl_handshake_timeout=HANDSHAKE_WITHIN.total_seconds() if context else None,
+                        ssl_shutdown_timeout=_GOODBYE_WITHIN if context else None,
+                    )
+                )
+            yield [
+                _url(server, secure=each.name in certificates) for server, each in zip(servers, listeners, strict=True)
+            ]
+        finally:
+            watch.cancel()
+            for server in servers:
+                server.close()
+            await _finish(connections, within=grace)
+            with suppress(asyncio.CancelledError):
+                await watch
+    finally:
+        await runner.cleanup()
+
+
+def _connecting(
+    app: web.Application, runner: web.AppRunner, connections: "weakref.WeakSet[Connection]", listener: Listener
+) -> Callable[[], Connection]:
+    """Return what makes the connections of a listener."""
+    loop, endpoint = asyncio.get_running_loop(), Endpoint.of(listener)
 
     def connect() -> Connection:
         connection = Connection(
             runner.server,
             loop=loop,
+            endpoint=endpoint,
             cors_origins=app[SETTINGS].cors_origins,
             auto_decompress=False,  # inflating is ours, with a bound
             keepalive_timeout=IDLE_FOR.total_seconds(),
@@ -141,17 +199,12 @@ async def listening(app: web.Application, *, host: str, port: int, grace: timede
         connections.add(connection)
         return connection
 
-    try:
-        server = await loop.create_server(connect, host, port, backlog=1024)
-        try:
-            address = server.sockets[0].getsockname()
-            name = f"[{address[0]}]" if ":" in address[0] else address[0]
-            yield f"http://{name}:{address[1]}"
-        finally:
-            server.close()
-            await _finish(connections, within=grace)
-    finally:
-        await runner.cleanup()
+    return connect
+
+
+def _url(server: asyncio.Server, *, secure: bool) -> str:
+    host, port, *_ = server.sockets[0].getsockname()
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 async def _finish(connections: Iterable[Connection], *, within: timedelta) -> None:

@@ -10,7 +10,15 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from api.auth import Handler
-from api.problems import INTERNAL, MALFORMED, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS, Refusal
+from api.problems import (
+    INTERNAL,
+    MALFORMED,
+    NOT_FROM_HERE,
+    UNAUTHORIZED,
+    UNAVAILABLE,
+    WRONG_CREDENTIALS,
+    Refusal,
+)
 
 BASE = "https://base.invalid"
 """Stands for the address of the service, which depends on the request, in everything that is made at the start."""
@@ -21,7 +29,7 @@ USER_TOKEN = "job25"  # noqa: S105 - it is no secret
 EVERYWHERE = (MALFORMED, INTERNAL)
 """What every request may meet."""
 
-KEYED = (UNAUTHORIZED, WRONG_CREDENTIALS, UNAVAILABLE)
+KEYED = (UNAUTHORIZED, NOT_FROM_HERE, WRONG_CREDENTIALS, UNAVAILABLE)
 """What requests may meet that need credentials."""
 
 

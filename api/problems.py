@@ -40,6 +40,9 @@ MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP, or i
 JOB_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "job not found")
 PATH_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
 UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Speech to Text"'})
+NOT_FROM_HERE = Refusal(
+    HTTPStatus.FORBIDDEN, "This instance may not be used through this endpoint, or not from this address."
+)
 WRONG_CREDENTIALS = Refusal(
     HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong credentials came from this address; wait.", {"Retry-After": "60"}
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from deploy import certificates
 from deploy.processes import ROOT, StackError, interrupt_on_signals
 from deploy.stack import Stack
 from retention.settings import Settings
@@ -45,16 +46,24 @@ def _run(environ: Mapping[str, str], data: Path) -> None:
         **_inherited(environ),
         "port": str(port),
     }
+    ca = _tls(data / "tls", settings) if environ.get("TLS") else None
     click.echo("Starting Redis, the API and the worker …")
-    with Stack(data, settings=settings, redis_url=environ.get("REDIS_URL", ""), workers=workers) as stack:
+    with Stack(data, settings=settings, redis_url=environ.get("REDIS_URL", ""), workers=workers, ca=ca) as stack:
         apikey = _development_key(stack)
         try:
-            with _run_env(data / "run.env", stack.url, apikey):
-                click.echo(_welcome(stack.url, apikey))
+            with _run_env(data / "run.env", stack.url, apikey, ca):
+                click.echo(_welcome(stack.url, apikey, ca))
                 _watch(stack)
         finally:
             with suppress(StackError):  # Redis may be what has ended
                 stack.volant("apikey", "revoke", apikey.split("_")[1])
+
+
+def _tls(directory: Path, settings: dict[str, str]) -> Path:
+    """Have the API use certificates of an authority for development; return the authority's own."""
+    certificates.make(directory)
+    settings["certificate"], settings["certificate_key"] = str(directory / "server.pem"), str(directory / "server.key")
+    return directory / "ca.pem"
 
 
 def _number(environ: Mapping[str, str], name: str, default: int, largest: int) -> int:
@@ -92,11 +101,11 @@ def _development_key(stack: Stack) -> str:
 
 
 @contextmanager
-def _run_env(path: Path, url: str, apikey: str) -> Iterator[None]:
-    """Keep address and key in a file of our own for scripts, as long as they hold."""
+def _run_env(path: Path, url: str, apikey: str, ca: Path | None) -> Iterator[None]:
+    """Keep address and key, and whom to trust, in a file of our own for scripts, as long as they hold."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"VOLANT_URL={url}\nVOLANT_APIKEY={apikey}\n")
+        file.write(f"VOLANT_URL={url}\nVOLANT_APIKEY={apikey}\n" + (f"SSL_CERT_FILE={ca}\n" if ca else ""))
     try:
         yield
     finally:
@@ -113,7 +122,8 @@ def _watch(stack: Stack) -> None:
                 raise StackError(f"{process.name} ended with {process.returncode}; its last words are in {process.log}")
 
 
-def _welcome(url: str, apikey: str) -> str:
+def _welcome(url: str, apikey: str, ca: Path | None) -> str:
+    trust = f" --cacert {ca.relative_to(ROOT) if ca.is_relative_to(ROOT) else ca}" if ca else ""
     return f"""
 Volant is running.
 
@@ -123,12 +133,12 @@ Volant is running.
 
 Submit a recording, look at the job, delete it (ID is the "id" of the first reply):
 
-  curl -u apikey:{apikey} --data-binary @{_SAMPLE} \\
+  curl{trust} -u apikey:{apikey} --data-binary @{_SAMPLE} \\
     -H 'Content-Type: audio/wav' '{url}/v1/recognitions?timestamps=true'
-  curl -u apikey:{apikey} {url}/v1/recognitions/ID
-  curl -u apikey:{apikey} -X DELETE {url}/v1/recognitions/ID
+  curl{trust} -u apikey:{apikey} {url}/v1/recognitions/ID
+  curl{trust} -u apikey:{apikey} -X DELETE {url}/v1/recognitions/ID
 
-Both are in var/run.env for scripts. Logs and data are in var/. Ctrl-C stops it.
+This is in var/run.env for scripts. Logs and data are in var/. Ctrl-C stops it.
 """
 
 

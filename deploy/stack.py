@@ -6,8 +6,9 @@
 import http.client
 import json
 import shlex
+import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,8 +24,8 @@ _DRAIN = 20.0
 class Stack:
     """A running Redis, API and workers; a context manager that stops them, Redis last.
 
-    Public: `url` of the API, `redis_url`, `data` (the directory that holds everything they store), `api`, `redis`,
-    `workers` and `notifiers` (the processes).
+    Public: `url` of the API's first listener, `urls` of all by name, `redis_url`, `data` (the directory that holds
+    everything they store), `api`, `redis`, `workers` and `notifiers` (the processes).
     """
 
     def __init__(
@@ -36,17 +37,20 @@ class Stack:
         workers: int = 1,
         notifiers: int = 1,
         users: Path | None = None,
+        ca: Path | None = None,
     ) -> None:
         """Start everything and wait until it is ready.
 
         `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started. `users` is
-        a directory of `deploy.acl`: then each process has the Redis user that is its role's. Raises StackError when
-        something cannot be started; what was started before it is stopped again.
+        a directory of `deploy.acl`: then each process has the Redis user that is its role's. `ca` is the authority of
+        the API's certificate, if it has one. Raises StackError when something cannot be started; what was started
+        before it is stopped again.
         """
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data = data
         self.workers: list[Process] = []
         self.notifiers: list[Process] = []
+        self._ca = ca
         self._ended: list[Process] = []
         self._redis: RedisServer | None = None
         self._users = users
@@ -126,9 +130,10 @@ class Stack:
         with uninterrupted():
             self._api = api = self._start("api", "api", {})
         api.wait_until(lambda: _said(api, "listening") is not None, "listening")
-        self.url = str((_said(api, "listening") or {})["url"]).rstrip("/")
+        self.url = str((_said(api, "listening") or {})["url"])
         self._settings["port"] = str(urlsplit(self.url).port)
-        api.wait_until(lambda: _is_ready(self.url), "ready")
+        api.wait_until(lambda: _is_ready(self.url, self._ca), "ready")
+        self.urls = {str(each["listener"]): str(each["url"]) for each in _all_said(api, "listening")}
 
     def start_worker(self, **settings: str) -> Process:
         """Start one more worker, with `settings` of its own, and wait until it can take jobs."""
@@ -203,17 +208,26 @@ def _procfile() -> dict[str, str]:
 
 def _said(process: Process, event: str) -> dict[str, object] | None:
     """Return the first log line of this event that the process has written."""
+    return next(_all_said(process, event), None)
+
+
+def _all_said(process: Process, event: str) -> Iterator[dict[str, object]]:
+    """Yield the log lines of this event that the process has written."""
     for line in process.printed().splitlines():
         if f'"{event}"' in line:
             fields: dict[str, object] = json.loads(line)
             if fields.get("event") == event:
-                return fields
-    return None
+                yield fields
 
 
-def _is_ready(url: str) -> bool:
+def _is_ready(url: str, ca: Path | None) -> bool:
     address = urlsplit(url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)
+    host, port = address.hostname or "", address.port
+    if address.scheme == "https":
+        trust = ssl.create_default_context(cafile=ca)
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, port, timeout=10, context=trust)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
         connection.request("GET", "/health/ready")
         return connection.getresponse().status == http.HTTPStatus.OK

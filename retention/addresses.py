@@ -1,12 +1,13 @@
-"""Which addresses callbacks may reach: the rules, without any network of its own.
+"""Networks as settings name them, and which addresses callbacks may reach; without any network of its own.
 
-A list of what is allowed (IPv4 without the blocks below, IPv6 of 2000::/3 without those), because
+For callbacks a list of what is allowed (IPv4 without the blocks below, IPv6 of 2000::/3 without those), because
 `ipaddress.is_global` calls multicast, NAT64, 6to4 and parts of 192.0.0.0/24 global. Sources: the IANA
 special-purpose registries (RFC 6890), RFC 6666, RFC 8215, and what clouds document of their metadata.
 """
 
 import ipaddress
 import socket
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from retention.errors import SettingsError
@@ -41,23 +42,32 @@ _NOT_PUBLIC = _networks(
 _PUBLIC = _networks("0.0.0.0/0 2000::/3")
 
 
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Return the networks of a setting such as "10.1.0.0/16 fd00:1::/64".
+def parse_cidrs(text: str, *, of: str) -> tuple[Network, ...]:
+    """Return the networks of a text such as "10.1.0.0/16 fd00:1::/64".
 
-    Raises SettingsError, with a sentence that names the word, for what is no network and for one that
-    holds addresses which callbacks never reach, or loopback, which has a setting of its own.
+    Raises SettingsError for a word that is no network, with a sentence that names it and what it is `of`.
     """
     found = []
     for word in text.split():
         try:
-            network = ipaddress.ip_network(word)
+            found.append(ipaddress.ip_network(word))
         except ValueError as error:
-            raise SettingsError(f"callback_networks: {word} is not a network in CIDR form: {error}") from None
+            raise SettingsError(f"{of}: {word} is not a network in CIDR form: {error}") from None
+    return tuple(found)
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """Return the networks of the setting `callback_networks`.
+
+    Raises SettingsError likewise, and for a network that holds addresses which callbacks never reach, or
+    loopback, which has a setting of its own.
+    """
+    found = parse_cidrs(text, of="callback_networks")
+    for word, network in zip(text.split(), found, strict=True):
         for other in (*LOOPBACK, *NEVER):
             if network.overlaps(other):
                 raise SettingsError(f"callback_networks: {word} overlaps {other}, which cannot be allowed")
-        found.append(network)
-    return tuple(found)
+    return found
 
 
 def may_reach(text: str, *, networks: tuple[Network, ...], loopback: bool) -> bool:
@@ -73,13 +83,13 @@ def may_reach(text: str, *, networks: tuple[Network, ...], loopback: bool) -> bo
         return False
     if "%" in text:
         return False
-    if _within(address, LOOPBACK):  # before NEVER, which has ::1 among the compatible addresses
+    if within(address, LOOPBACK):  # before NEVER, which has ::1 among the compatible addresses
         return loopback
-    if _within(address, NEVER):
+    if within(address, NEVER):
         return False
-    if _within(address, networks):
+    if within(address, networks):
         return True
-    public = _within(address, _PUBLIC) and not _within(address, _NOT_PUBLIC)
+    public = within(address, _PUBLIC) and not within(address, _NOT_PUBLIC)
     return public and (loopback or not is_this_machine(address))
 
 
@@ -98,5 +108,6 @@ def is_this_machine(address: Address) -> bool:
         return False
 
 
-def _within(address: Address, networks: tuple[Network, ...]) -> bool:
+def within(address: Address, networks: Iterable[Network]) -> bool:
+    """Tell whether one of the networks holds the address."""
     return any(address in network for network in networks)

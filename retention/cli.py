@@ -6,18 +6,18 @@ other meet in one command.
 
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import get_type_hints
 
 import click
-import msgspec
 
+from retention.addresses import parse_cidrs
 from retention.admin import loaded, with_retention
 from retention.bootstrap import Retention
+from retention.errors import SettingsError
 from retention.job import JobId, TenantId
 from retention.outbox import Dead
+from retention.printing import as_toml
 from retention.request_log_cli import request_log
 from retention.root_cli import root
-from retention.settings import Settings
 
 
 @click.group()
@@ -43,9 +43,12 @@ def create_tenant(name: str) -> None:
 
 @tenant.command("list")
 def list_tenants() -> None:
-    """Print every tenant: id, time of creation, name."""
+    """Print every tenant: id, time of creation, name; the endpoints and networks that serve it, if not all do."""
     for known in with_retention(lambda retention: retention.tenants.all()):
-        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}")
+        limits: list[str] = [known.endpoints] if known.endpoints != "both" else []
+        limits += [" ".join(known.networks)] if known.networks else []
+        served = f"  ({', '.join(limits)})" if limits else ""
+        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}{served}")
 
 
 @tenant.command("update")
@@ -61,8 +64,20 @@ def list_tenants() -> None:
     default=None,
     help="Whether nothing more of it is kept in the request log. What is there goes with `request-log purge`.",
 )
+@click.option(
+    "--endpoints",
+    type=click.Choice(["public", "private", "both"]),
+    help="The listeners that serve it: the public ones, the private ones, or both.",
+)
+@click.option("--networks", help='Where it is served: "10.1.0.0/16 fd00:1::/64"; "" for everywhere.')
 def update_tenant(
-    tenant_id: str, *, name: str | None, callback_signature: str | None, learning_opt_out: bool | None
+    tenant_id: str,
+    *,
+    name: str | None,
+    callback_signature: str | None,
+    learning_opt_out: bool | None,
+    endpoints: str | None,
+    networks: str | None,
 ) -> None:
     """Change what is known of a tenant. What is not named stays."""
     changes: dict[str, object] = {"name": name} if name is not None else {}
@@ -70,6 +85,13 @@ def update_tenant(
         changes["callback_signature"] = None if callback_signature == "default" else callback_signature
     if learning_opt_out is not None:
         changes["learning_opt_out"] = learning_opt_out
+    if endpoints:
+        changes["endpoints"] = endpoints
+    if networks is not None:
+        try:
+            changes["networks"] = tuple(map(str, parse_cidrs(networks, of="--networks")))
+        except SettingsError as error:
+            raise click.UsageError(str(error)) from error
     with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), **changes))
     click.echo("updated")
 
@@ -173,11 +195,7 @@ def _second(moment: datetime | None) -> str:
 @click.command()
 def settings() -> None:
     """Print every setting in force, with its meaning, as a configuration file."""
-    in_force = msgspec.to_builtins(loaded(), enc_hook=str)
-    for name, annotation in get_type_hints(Settings, include_extras=True).items():
-        value = in_force[name]
-        click.echo(f"# {annotation.__metadata__[0].description}")
-        click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
+    click.echo(as_toml(loaded()), nl=False)
 
 
 commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, root, settings]

@@ -6,9 +6,12 @@ and waits them all out: it has to know of an outage to leave the leases alone th
 """
 
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -24,7 +27,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from retention.errors import Unavailable
+from retention.errors import SettingsError, Unavailable
 from retention.settings import Settings, read_secret
 
 REPLY_WITHIN = 5.0
@@ -38,12 +41,39 @@ def connect(settings: Settings, *, retries: int) -> Redis:
         settings.redis_url,
         username=settings.redis_user or None,
         password=password,
+        **_tls(settings),
         socket_timeout=REPLY_WITHIN,
         socket_connect_timeout=2.0,
         health_check_interval=30,
         # A reply that is late is not waited for again: a client hangs long enough as it is.
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
     )
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    """Return what verifies Redis, and us if it asks, for a URL of rediss://; the client's defaults check no name."""
+    if not settings.redis_url.startswith("rediss://"):
+        return {}
+    try:
+        # Now, since a client that cannot read them would only say that it has no connection.
+        trial = ssl.create_default_context(cafile=settings.redis_ca_file)
+        if settings.redis_certificate and settings.redis_key_file:
+            read_secret(settings.redis_key_file)
+            trial.load_cert_chain(settings.redis_certificate, settings.redis_key_file, password="")
+    except OSError as error:
+        raise SettingsError(f"redis_ca_file, redis_certificate or redis_key_file will not do: {error}") from error
+    return {
+        "ssl_cert_reqs": "required",
+        "ssl_check_hostname": True,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+        "ssl_ca_certs": _path(settings.redis_ca_file),
+        "ssl_certfile": _path(settings.redis_certificate),
+        "ssl_keyfile": _path(settings.redis_key_file),
+    }
+
+
+def _path(file: Path | None) -> str | None:
+    return str(file) if file else None
 
 
 def script(redis: Redis, *names: str) -> AsyncScript:

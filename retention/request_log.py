@@ -25,7 +25,7 @@ from retention.keyring import Keyring
 from retention.log import failure
 from retention.seal import Context, Key, Kind, seal, unseal, unseal_stream
 from retention.store import JobStore
-from retention.tenants import Tenant
+from retention.tenant import Tenant
 
 WRITE_WITHIN = 15.0
 """Seconds for writing an entry. Shorter than what makes its audio an orphan."""

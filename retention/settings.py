@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from retention.addresses import parse_networks
 from retention.errors import SettingsError
+from retention.listening import Listener
 from retention.notification import Hash
 
 Duration = timedelta
@@ -67,6 +68,15 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     redis_password_file: Annotated[
         Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
     ] = None
+    redis_ca_file: Annotated[
+        Path | None, Meta(description="For rediss://, authorities of Redis's certificate in PEM, besides the system's.")
+    ] = None
+    redis_certificate: Annotated[
+        Path | None, Meta(description="For rediss://, our own certificate in PEM, if Redis asks for one.")
+    ] = None
+    redis_key_file: Annotated[
+        Path | None, Meta(description="The key of that certificate, in PEM, in a file readable by its owner only.")
+    ] = None
     audio: Annotated[
         str,
         Meta(
@@ -81,12 +91,33 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             " platform's own credentials."
         ),
     ] = None
-    host: Annotated[str, Meta(description="The address on which the API listens.")] = "127.0.0.1"
-    port: Annotated[int, Meta(ge=0, le=65535, description="The port on which the API listens; 0 takes a free one.")] = (
-        8080
+    host: Annotated[str, Meta(description="The address on which the API listens, unless there are listeners.")] = (
+        "127.0.0.1"
     )
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65535, description="The port on which it listens, unless there are listeners; 0: a free one."),
+    ] = 8080
+    certificate: Annotated[
+        Path | None,
+        Meta(description="Its TLS certificate, likewise: in PEM, with those in between; read anew on change."),
+    ] = None
+    certificate_key: Annotated[
+        Path | None, Meta(description="The key of that certificate, likewise: a file readable by its owner only.")
+    ] = None
+    plain_http: Annotated[
+        bool, Meta(description="HTTP without TLS on an address that others than this machine can reach, likewise.")
+    ] = False
+    trusted_proxies: Annotated[
+        str,
+        Meta(description="Networks of proxies whose X-Forwarded-For and -Proto are believed, likewise; in CIDR form."),
+    ] = ""
+    listeners: Annotated[
+        tuple[Listener, ...],
+        Meta(description="Where the API listens, if in more than one place, or privately. One table for each."),
+    ] = ()
     public_url: Annotated[
-        str, Meta(description="The base URL that clients use, for `url` fields; empty: from the Host header.")
+        str, Meta(description="The base URL that public clients use, for `url` fields; empty: from the Host header.")
     ] = ""
     cors_origins: Annotated[
         str,
@@ -191,6 +222,8 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         minute = timedelta(minutes=1)
         url = urlsplit(self.redis_url)
+        query = parse_qs(url.query)
+        names = [listener.name for listener in self.listeners]
         rules = [
             (self.lease >= timedelta(seconds=3), "lease must be at least 3 seconds: it is renewed every third of it"),
             (
@@ -233,14 +266,41 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
             (
-                not url.password and "password" not in parse_qs(url.query),
+                not url.password and "password" not in query,
                 "redis_url must not hold a password: put it into a file and name it in redis_password_file",
             ),
+            (
+                not any(name.startswith("ssl_") for name in query),
+                "redis_url must not change how TLS is verified: there is redis_ca_file",
+            ),
+            (
+                url.scheme == "rediss" or (self.redis_ca_file or self.redis_certificate) is None,
+                "redis_ca_file and redis_certificate need a redis_url that begins with rediss://",
+            ),
+            (
+                (self.redis_certificate is None) == (self.redis_key_file is None),
+                "redis_certificate and redis_key_file go together",
+            ),
+            (len(set(names)) == len(names), "listeners: each needs a name of its own"),
         ]
         for holds, sentence in rules:
             if not holds:
                 raise SettingsError(sentence)
         parse_networks(self.callback_networks)
+        self.listening()
+
+    def listening(self) -> tuple[Listener, ...]:
+        """Return all listeners: those of the tables, else the one public that the other settings make."""
+        alone = Listener(
+            name="public",
+            host=self.host,
+            port=self.port,
+            certificate=self.certificate,
+            certificate_key=self.certificate_key,
+            trusted_proxies=self.trusted_proxies,
+            plain_http=self.plain_http,
+        )
+        return self.listeners or (alone,)
 
 
 def _is_origin(text: str) -> bool:

@@ -19,22 +19,10 @@ from retention import keyspace
 from retention.connection import reaching_redis
 from retention.errors import NotFound
 from retention.job import TenantId
-from retention.notification import Hash
+from retention.tenant import Tenant
 
 _PREFIX = "volant"
 _NOBODY = hashlib.sha256(b"").hexdigest()
-
-
-class Tenant(Struct, frozen=True, kw_only=True):
-    """An instance with credentials. `name` is for people; the id is random and never reused."""
-
-    id: TenantId
-    name: str
-    created: datetime
-    callback_signature: Hash | None = None
-    """The hash of callback signatures; None: the service's setting."""
-    learning_opt_out: bool = False
-    """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -117,22 +105,24 @@ class Tenants:
             if not await self._redis.hdel(keyspace.API_KEYS, key_id):
                 raise NotFound(key_id)
 
-    async def authenticate(self, presented: str) -> TenantId | None:
+    async def authenticate(self, presented: str) -> Tenant | None:
         """Return whose key this is, or None when it is malformed, unknown or revoked."""
-        key = await self.find(presented)
-        return key.tenant if key else None
+        found = await self.find(presented)
+        return found[1] if found else None
 
-    async def holds(self, tenant: TenantId, key_id: str) -> bool:
-        """Tell whether there is such a tenant, and such a key, and whether the key is the tenant's."""
+    async def owner(self, tenant: TenantId, key_id: str) -> Tenant | None:
+        """Return the tenant if there is such a one, and such a key, and the key is the tenant's."""
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hexists(keyspace.TENANTS, tenant)
+                pipe.hget(keyspace.TENANTS, tenant)
                 pipe.hget(keyspace.API_KEYS, key_id)
-                exists, found = await pipe.execute()
-        return bool(exists) and found is not None and _api_key(found).tenant == tenant
+                owner, key = await pipe.execute()
+        if owner is None or key is None or _api_key(key).tenant != tenant:
+            return None
+        return _tenant(owner)
 
-    async def find(self, presented: str) -> ApiKey | None:
-        """Return what is kept of this key, or None when it is malformed, unknown or revoked."""
+    async def find(self, presented: str) -> tuple[ApiKey, Tenant] | None:
+        """Return what is kept of this key, and of its tenant; None when it is malformed, unknown or revoked."""
         prefix, _, rest = presented.partition("_")
         key_id, _, secret = rest.partition("_")
         with reaching_redis():
@@ -144,7 +134,8 @@ class Tenants:
             return None
         with reaching_redis():
             # A key that was made while its tenant was being dismissed outlives it, and must open nothing.
-            return key if await self._redis.hexists(keyspace.TENANTS, key.tenant) else None
+            owner = await self._redis.hget(keyspace.TENANTS, key.tenant)
+        return (key, _tenant(owner)) if owner is not None else None
 
 
 def _digest(secret: str) -> str:

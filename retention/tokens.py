@@ -24,6 +24,7 @@ from msgspec import Struct
 from retention.job import TenantId
 from retention.keyring import Keyring
 from retention.store import JobStore
+from retention.tenant import Tenant
 from retention.tenants import Tenants
 
 _ALGORITHM = "HS256"
@@ -36,7 +37,7 @@ class Token(Struct, frozen=True, kw_only=True):
     """A token that was just made, for `tenant`; good for `expires_in` seconds, until the unix second `expiration`."""
 
     text: str
-    tenant: TenantId
+    tenant: Tenant
     expires_in: int
     expiration: int
 
@@ -67,9 +68,10 @@ class Tokens:
 
     async def issue(self, presented: str) -> Token | None:
         """Return a new token for this API key, or None when it is malformed, unknown or revoked."""
-        key = await self._tenants.find(presented)
-        if key is None:
+        found = await self._tenants.find(presented)
+        if found is None:
             return None
+        key, tenant = found
         second = int((await self._store.now()).timestamp())
         claims = _Claims(
             iss=_ISSUER,
@@ -84,16 +86,16 @@ class Tokens:
         text = jwt.encode(
             msgspec.to_builtins(claims), self._key.raw(), algorithm=_ALGORITHM, headers={"kid": self._key_name}
         )
-        return Token(text=text, tenant=key.tenant, expires_in=self._life, expiration=claims.exp)
+        return Token(text=text, tenant=tenant, expires_in=self._life, expiration=claims.exp)
 
-    async def authenticate(self, presented: str) -> TenantId | None:
+    async def authenticate(self, presented: str) -> Tenant | None:
         """Return whose token this is; None when it is not ours, not good at this moment, or its API key is no more."""
         claims = self._read(presented)
         if claims is None or not _is_good(claims, await self._store.now()):
             return None
         return await self._owner(claims)
 
-    async def authenticate_again(self, presented: str) -> TenantId | None:
+    async def authenticate_again(self, presented: str) -> Tenant | None:
         """Return the same for a token that was good when its request began: it may have expired since.
 
         Long uploads would fail at their end otherwise, and IBM's SDKs would not repeat them.
@@ -101,8 +103,8 @@ class Tokens:
         claims = self._read(presented)
         return await self._owner(claims) if claims else None
 
-    async def _owner(self, claims: _Claims) -> TenantId | None:
-        return claims.sub if await self._tenants.holds(claims.sub, claims.key) else None
+    async def _owner(self, claims: _Claims) -> Tenant | None:
+        return await self._tenants.owner(claims.sub, claims.key)
 
     def _read(self, presented: str) -> _Claims | None:
         """Return what a token claims that we have signed; of any other text None."""

@@ -171,11 +171,15 @@ def users_under_test(directory: Path) -> Path | None:
 
 
 @contextmanager
-def running_stack(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
+def running_stack(
+    settings: Mapping[str, str] | None = None, *, workers: int = 1, ca: Path | None = None
+) -> Iterator[Stack]:
     """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
     with (
         temporary_directory() as directory,
-        StackUnderTest(directory, settings=settings, workers=workers, users=users_under_test(directory)) as running,
+        StackUnderTest(
+            directory, settings=settings, workers=workers, users=users_under_test(directory), ca=ca
+        ) as running,
     ):
         if not workers:
             offer_without_a_worker(running.redis_url)

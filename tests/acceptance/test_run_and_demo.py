@@ -5,11 +5,12 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,25 @@ def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals,
         assert process.wait(30) == 0
         assert not run_env.exists()
         assert processes_of(data) == []
+
+
+def test_run_speaks_tls_when_asked_to(tmp_path: Path) -> None:
+    """With certificates of an authority that stays; scripts and `curl` are told of it."""
+    with temporary_directory() as data:
+        authorities = set()
+        for number in range(2):
+            variables = {"PORT": str(free_port()), "TLS": "1"}
+            with running(data, tmp_path / f"{number}.log", **variables) as process:
+                url, apikey = address_and_key(process, data)
+                assert url.startswith("https://127.0.0.1:")
+                ca = data / "tls/ca.pem"
+                assert f"SSL_CERT_FILE={ca}\n" in (data / "run.env").read_text()
+                assert process.printed().count(f"  curl --cacert {ca} -u apikey:") == 3
+                assert jobs_in(url, apikey, ca) == []
+                authorities.add(ca.read_bytes())
+        assert len(authorities) == 1
+        assert {path.stat().st_mode & 0o777 for path in (data / "tls").iterdir()} == {0o600}
+        assert (data / "tls").stat().st_mode & 0o777 == 0o700
 
 
 def test_run_finds_its_data_and_its_tenant_again(tmp_path: Path) -> None:
@@ -193,10 +213,14 @@ def address_and_key(process: Process, data: Path) -> tuple[str, str]:
     return given["VOLANT_URL"], given["VOLANT_APIKEY"]
 
 
-def jobs_in(url: str, apikey: str) -> list[str]:
-    """Return the ids of a tenant's jobs, as the service lists them."""
+def jobs_in(url: str, apikey: str, ca: Path | None = None) -> list[str]:
+    """Return the ids of a tenant's jobs, as the service lists them; over TLS, if an authority is trusted."""
     credentials = base64.b64encode(f"apikey:{apikey}".encode()).decode()
-    with closing(HTTPConnection(url.removeprefix("http://"), timeout=30)) as connection:
+    host = url.partition("://")[2]
+    trust = ssl.create_default_context(cafile=ca)
+    with closing(
+        HTTPSConnection(host, timeout=30, context=trust) if ca else HTTPConnection(host, timeout=30)
+    ) as connection:
         connection.request("GET", "/v1/recognitions", headers={"Authorization": f"Basic {credentials}"})
         return [job["id"] for job in json.load(connection.getresponse())["recognitions"]]
 

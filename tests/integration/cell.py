@@ -30,6 +30,7 @@ from retention.seal import Context, Key, Kind, seal
 from retention.service import JobService
 from retention.store import JobStore
 from retention.telling import Telling
+from retention.tenant import Tenant
 from retention.tenants import Tenants
 from retention.tokens import Tokens
 from retention.wrapped import WrappedKeys
@@ -240,6 +241,11 @@ async def open_cell(
         ),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
+
+
+def id_of(tenant: Tenant | None) -> TenantId | None:
+    """Return the tenant's id, if there is one."""
+    return tenant.id if tenant else None
 
 
 async def spoken(*pieces: bytes) -> AsyncIterator[bytes]:

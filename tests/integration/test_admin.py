@@ -54,6 +54,23 @@ def test_an_installation_is_administered(run: Run) -> None:
     assert run("tenant", "list").stdout == ""
 
 
+def test_where_a_tenant_is_served_is_changed_and_listed(run: Run) -> None:
+    """What is not named stays; what is no network changes nothing."""
+    tenant = run("tenant", "create", "Example Ltd").stdout.strip()
+    for arguments, listed in [
+        (["--endpoints", "private"], "Example Ltd  (private)"),
+        (["--networks", "10.1.0.0/16 fd00:1::/64"], "Example Ltd  (private, 10.1.0.0/16 fd00:1::/64)"),
+        (["--endpoints", "both"], "Example Ltd  (10.1.0.0/16 fd00:1::/64)"),
+        (["--networks", ""], "Example Ltd"),
+    ]:
+        assert run("tenant", "update", tenant, *arguments).stdout == "updated\n"
+        assert run("tenant", "list").stdout.endswith(f"Z  {listed}\n")
+    for arguments in (["--networks", "10.1.0.1/16"], ["--networks", "here"], ["--endpoints", "none"]):
+        refused = run("tenant", "update", tenant, "--name", "Other", *arguments)
+        assert (refused.exit_code, arguments[1] in refused.stderr) == (2, True)
+    assert run("tenant", "list").stdout.endswith("Z  Example Ltd\n")
+
+
 def test_what_is_not_there_is_a_sentence(run: Run) -> None:
     """Exit 1, one line, no traceback."""
     for command in (["tenant", "delete", "--yes", "t1"], ["apikey", "create", "t1"], ["apikey", "revoke", "t1"]):

@@ -47,9 +47,13 @@ def test_the_example_is_what_volant_settings_prints() -> None:
     ).stdout
     assert example == printed
     assert load({"VOLANT_CONFIG": str(ROOT / "deploy/volant.example.toml")}) == Settings()
-    absent = [name for name in Settings.__struct_fields__ if f"{name} = " not in example]
-    assert absent == ["root_credentials_file", "redis_password_file", "audio_credentials_file", "recognizer_model"]
-    assert all(f"# {name} =\n" in example for name in absent)
+    absent = [name for name in Settings.__struct_fields__ if f"\n{name} = " not in f"\n{example}"]
+    files = {"redis_password_file", "redis_ca_file", "redis_certificate", "redis_key_file", "recognizer_model"} | {
+        "root_credentials_file",
+        "audio_credentials_file",
+    }
+    assert set(absent) == files | {"certificate", "certificate_key", "listeners"}
+    assert all(f"# {name} =\n" in example or f"# [[{name}]]\n" in example for name in absent)
 
 
 @pytest.mark.parametrize("binary", ["", "embedded"])

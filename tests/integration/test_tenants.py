@@ -8,7 +8,7 @@ import pytest
 from retention import keyspace
 from retention.errors import NotFound
 from retention.job import TenantId
-from tests.integration.cell import Cell
+from tests.integration.cell import Cell, id_of
 
 
 async def new_key(cell: Cell) -> str:
@@ -20,7 +20,7 @@ async def test_a_key_names_its_tenant(cell: Cell) -> None:
     keys = [await new_key(cell) for _ in range(2)]
     for key in keys:
         assert re.fullmatch(r"volant_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
-        assert await cell.tenants.authenticate(key) == cell.tenant
+        assert id_of(await cell.tenants.authenticate(key)) == cell.tenant
 
 
 async def test_a_keys_secret_is_not_kept(cell: Cell) -> None:
@@ -39,7 +39,7 @@ async def test_a_revoked_key_is_useless_at_once(cell: Cell) -> None:
     gone, kept = await new_key(cell), await new_key(cell)
     await cell.tenants.revoke(gone.split("_")[1])
     assert await cell.tenants.authenticate(gone) is None
-    assert await cell.tenants.authenticate(kept) == cell.tenant
+    assert id_of(await cell.tenants.authenticate(kept)) == cell.tenant
     with pytest.raises(NotFound):
         await cell.tenants.revoke(gone.split("_")[1])
 
@@ -89,10 +89,22 @@ async def test_a_dismissed_tenants_keys_go_with_it(cell: Cell) -> None:
     others = await cell.tenants.create_key(other.id, now=other.created)
     assert await cell.tenants.dismiss(cell.tenant)
     assert await cell.tenants.authenticate(key) is None
-    assert await cell.tenants.authenticate(others) == other.id
+    assert id_of(await cell.tenants.authenticate(others)) == other.id
     assert await cell.tenants.keys(cell.tenant) == []
     assert await cell.redis.hlen(keyspace.API_KEYS) == 1
     assert not await cell.tenants.dismiss(cell.tenant)
+
+
+async def test_where_a_tenant_is_served_comes_with_its_credentials(cell: Cell) -> None:
+    """As it is now, with a key and with a token, and by as many commands as before; by default it is everywhere."""
+    key = await new_key(cell)
+    token = await cell.tokens.issue(key)
+    assert token is not None
+    assert (token.tenant.endpoints, token.tenant.networks) == ("both", ())
+    changed = await cell.tenants.update(cell.tenant, endpoints="private", networks=("10.0.0.0/8",))
+    for served in (await cell.tenants.authenticate(key), await cell.tokens.authenticate(token.text)):
+        assert served == changed
+        assert (served.endpoints, served.networks) == ("private", ("10.0.0.0/8",))
 
 
 async def test_nobody_gets_a_key_for_an_unknown_tenant(cell: Cell) -> None:

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from api.app import create_app
@@ -31,6 +33,7 @@ from retention.job import (
 )
 from retention.offer import Offer
 from retention.settings import Settings
+from retention.tenant import Tenant
 from retention.tokens import Token
 from tests.recognizers import EMBEDDED
 
@@ -169,16 +172,22 @@ class FakeCallbacks:
         return Callback(registration=RegistrationId(url), events=events)
 
 
+@dataclass
 class FakeTenants:
-    """Knows one key."""
+    """Knows one key, of one tenant."""
 
+    tenant: Tenant = field(default_factory=lambda: Tenant(id=ALICE, name="Alice", created=NOW))
     trouble: RetentionError | None = None
 
-    async def authenticate(self, presented: str) -> TenantId | None:
+    async def authenticate(self, presented: str) -> Tenant | None:
         """Compare with the one key."""
         if self.trouble is not None:
             raise self.trouble
-        return ALICE if presented == KEY else None
+        return self.tenant if presented == KEY else None
+
+    def serve(self, endpoints: Literal["public", "private", "both"] = "both", *networks: str) -> None:
+        """Have the tenant served there only."""
+        self.tenant = msgspec.structs.replace(self.tenant, endpoints=endpoints, networks=networks)
 
 
 @dataclass
@@ -212,13 +221,13 @@ class FakeTokens:
         tenant = await self.tenants.authenticate(presented)
         return Token(text=TOKEN, tenant=tenant, expires_in=3600, expiration=1787000000) if tenant else None
 
-    async def authenticate(self, presented: str) -> TenantId | None:
+    async def authenticate(self, presented: str) -> Tenant | None:
         """Compare with the good ones."""
-        return ALICE if presented in self.good else None
+        return self.tenants.tenant if presented in self.good else None
 
-    async def authenticate_again(self, presented: str) -> TenantId | None:
+    async def authenticate_again(self, presented: str) -> Tenant | None:
         """Compare with the expired ones, too."""
-        return ALICE if presented in self.good | self.expired else None
+        return self.tenants.tenant if presented in self.good | self.expired else None
 
 
 @dataclass
@@ -242,16 +251,19 @@ class Api:
 
     def __init__(
         self,
-        url: str,
+        urls: list[str],
         session: aiohttp.ClientSession,
         *,
+        trust: ssl.SSLContext | None,
         jobs: FakeJobs,
         tokens: FakeTokens,
         callbacks: FakeCallbacks,
         offers: FakeOffers,
     ) -> None:
         self.offers = offers
-        self.url = url
+        self.urls = urls
+        self.url = urls[0]
+        self.trust = trust
         self.jobs = jobs
         self.callbacks = callbacks
         self.tokens = tokens
@@ -266,11 +278,12 @@ class Api:
         *,
         auth: tuple[str, str] | None = ("apikey", KEY),
         headers: Mapping[str, str] | None = None,
+        url: str = "",
     ) -> Answer:
-        """Send a request and return the answer, its JSON body decoded."""
+        """Send a request and return the answer, its JSON body decoded; `url` is another than the first listener's."""
         async with self._session.request(
             method,
-            URL(self.url + path, encoded=True),  # as it is written, letter by letter
+            URL((url or self.url) + path, encoded=True),  # as it is written, letter by letter
             data=data,
             headers={**(headers or {}), **({"Authorization": aiohttp.encode_basic_auth(*auth)} if auth else {})},
             skip_auto_headers=["Content-Type"],
@@ -286,7 +299,8 @@ class Api:
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a bare connection."""
         parts = urlsplit(self.url)
-        return await asyncio.open_connection(parts.hostname, parts.port)
+        secure = self.trust if parts.scheme == "https" else None
+        return await asyncio.open_connection(parts.hostname, parts.port, ssl=secure)
 
     async def talk(self, *pieces: bytes) -> bytes:
         """Send bytes over a bare connection and return all that comes back until it is closed."""
@@ -300,8 +314,10 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> AsyncIterator[Api]:
-    """Serve the real application over fakes on a free port."""
+async def serving(
+    grace: timedelta = timedelta(seconds=5), trust: ssl.SSLContext | None = None, **settings: Any
+) -> AsyncIterator[Api]:
+    """Serve the real application over fakes, on a free port unless `listeners` say more; the client has its `trust`."""
     jobs, tokens, callbacks, offers = FakeJobs(), FakeTokens(FakeTenants()), FakeCallbacks(), FakeOffers()
 
     @dataclass(frozen=True)
@@ -313,11 +329,12 @@ async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> A
         offers: FakeOffers
         privileges: FakePrivileges
 
+    configured = Settings(**{"port": 0, **settings})
     app = create_app(
-        Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers, FakePrivileges()))
+        configured, cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers, FakePrivileges()))
     )
     async with (
-        listening(app, host="127.0.0.1", port=0, grace=grace) as url,
-        aiohttp.ClientSession() as session,
+        listening(app, configured.listening(), grace=grace) as urls,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust or True)) as session,
     ):
-        yield Api(url, session, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers)
+        yield Api(urls, session, trust=trust, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers)

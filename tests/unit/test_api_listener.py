@@ -4,11 +4,15 @@ import asyncio
 import json
 import re
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from api import jobs, listener
+from retention.listening import Listener
+from tests.certificates import Authority
 from tests.stack import wait_until
 from tests.unit.fake_retention import WAV, Api, hang_up, serving
 
@@ -16,6 +20,15 @@ UPLOAD = (
     b"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
     b"Authorization: Basic YXBpa2V5OnZvbGFudF9hbGljZV9zZWNyZXQ=\r\n\r\n" + WAV
 )
+
+
+@pytest.fixture(params=["http", "https"])
+def over(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Give how the API is served: all that is said here holds with TLS, too."""
+    if request.param == "http":
+        return {}
+    authority = Authority(tmp_path)
+    return {"trust": authority.trust(), "listeners": (Listener(name="x", port=0, **authority.pair()),)}
 
 
 async def under_way(api: Api) -> bool:
@@ -40,9 +53,9 @@ async def under_way(api: Api) -> bool:
         b"GET http://[secret/ HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_gets_the_contracts_error(sent: bytes) -> None:
+async def test_what_is_no_http_gets_the_contracts_error(sent: bytes, over: dict[str, Any]) -> None:
     """The answer is JSON, has the headers of every answer, and quotes nothing."""
-    async with serving() as api:
+    async with serving(**over) as api:
         answer = await api.talk(sent)
         head, _, body = answer.partition(b"\r\n\r\n")
         assert b" 400 Bad Request\r\n" in head
@@ -55,12 +68,12 @@ async def test_what_is_no_http_gets_the_contracts_error(sent: bytes) -> None:
         }
 
 
-async def test_the_longest_request_line_is_the_one_that_the_document_tells() -> None:
+async def test_the_longest_request_line_is_the_one_that_the_document_tells(over: dict[str, Any]) -> None:
     """What fits is served, and one byte more is refused: `keywords` may be long, but not all of them at once."""
     told = re.search(r"at most ([0-9]+) KiB", jobs.CREATE.means)
     assert told
     most = int(told[1]) * 1024
-    async with serving() as api:
+    async with serving(**over) as api:
         for length, status in ((most, b" 404 "), (most + 1, b" 400 ")):
             answer = await api.talk(
                 b"GET /".ljust(length + 4, b"x") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -69,19 +82,19 @@ async def test_the_longest_request_line_is_the_one_that_the_document_tells() -> 
 
 
 @pytest.mark.parametrize("target", [b"OPTIONS *", b"CONNECT example.org:443"])
-async def test_a_target_that_is_no_path_is_404(target: bytes) -> None:
+async def test_a_target_that_is_no_path_is_404(target: bytes, over: dict[str, Any]) -> None:
     """It is nothing that we have, and no error of ours."""
-    async with serving() as api:
+    async with serving(**over) as api:
         with capture_logs() as lines:
             answer = await api.talk(target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert b" 404 Not Found\r\n" in answer
         assert [(line["log_level"], line["status"]) for line in lines] == [("info", 404)]
 
 
-async def test_a_refusal_before_the_body_was_invited_ends_the_connection() -> None:
+async def test_a_refusal_before_the_body_was_invited_ends_the_connection(over: dict[str, Any]) -> None:
     """Whether the body still comes is the client's choice, so what follows could not be told from it."""
     head = b"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\nExpect: 100-continue\r\n\r\n"
-    async with serving() as api:
+    async with serving(**over) as api:
         reader, writer = await api.connect()
         writer.write(head)
         answer = await reader.readuntil(b"\r\n\r\n")
@@ -95,35 +108,37 @@ async def test_a_refusal_before_the_body_was_invited_ends_the_connection() -> No
     ("path", "allowed"),
     [("/v1/recognitions", "GET, POST"), ("/v1/recognitions/x", "DELETE, GET"), ("/health/live", "GET, HEAD")],
 )
-async def test_other_methods_are_405(method: str, path: str, allowed: str) -> None:
+async def test_other_methods_are_405(method: str, path: str, allowed: str, over: dict[str, Any]) -> None:
     """The answer names the methods that the path takes."""
-    async with serving() as api:
+    async with serving(**over) as api:
         answer = await api.ask(method, path, auth=None)
         assert (answer.status, answer.headers["Allow"]) == (405, allowed)
         assert answer.body["code_description"] == "Method Not Allowed"
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/recognitionsx", "/v2/recognitions", "/a%0ab", "/instances//v1"])
-async def test_other_paths_are_404(path: str) -> None:
+async def test_other_paths_are_404(path: str, over: dict[str, Any]) -> None:
     """In JSON, and without asking for credentials."""
-    async with serving() as api:
+    async with serving(**over) as api:
         answer = await api.talk(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert answer.startswith(b"HTTP/1.1 404 ")
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == 404
 
 
-async def test_a_strange_expectation_is_no_matter() -> None:
+async def test_a_strange_expectation_is_no_matter(over: dict[str, Any]) -> None:
     """It may be ignored (RFC 9110 §10.1.1), and is."""
-    async with serving() as api:
+    async with serving(**over) as api:
         for path, status in (("/v1/recognitions", 200), ("/nothing", 404)):
             assert (await api.ask("GET", path, headers={"Expect": "miracles"})).status == status
 
 
 @pytest.mark.parametrize("sent", [b"GET /v1", b"GET /v1/recognitions HTTP/1.1\r\nHost: x\r\n"])
-async def test_a_head_that_does_not_end_is_cut_off(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_head_that_does_not_end_is_cut_off(
+    sent: bytes, monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]
+) -> None:
     """A connection that began a request and does not go on is closed, also when bytes trickle."""
     monkeypatch.setattr(listener, "HEAD_WITHIN", timedelta(milliseconds=300))
-    async with serving() as api:
+    async with serving(**over) as api:
         reader, writer = await api.connect()
         writer.write(sent)
 
@@ -137,17 +152,17 @@ async def test_a_head_that_does_not_end_is_cut_off(sent: bytes, monkeypatch: pyt
         await hang_up(writer)
 
 
-async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
     """A client that never sends anything is not waited for any longer than one between two requests."""
     monkeypatch.setattr(listener, "IDLE_FOR", timedelta(milliseconds=200))
-    async with serving() as api:
+    async with serving(**over) as api:
         assert await asyncio.wait_for(api.talk(), 5) == b""
 
 
-async def test_a_slow_but_whole_head_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_but_whole_head_is_served(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
     """The limit concerns the head only: afterwards the connection lives on."""
     monkeypatch.setattr(listener, "HEAD_WITHIN", timedelta(milliseconds=300))
-    async with serving(upload_stall=timedelta(seconds=1)) as api:
+    async with serving(**over, upload_stall=timedelta(seconds=1)) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD[:30])
         writer.write(UPLOAD[30:])
@@ -155,9 +170,9 @@ async def test_a_slow_but_whole_head_is_served(monkeypatch: pytest.MonkeyPatch) 
         await hang_up(writer)
 
 
-async def test_stopping_lets_an_upload_finish() -> None:
+async def test_stopping_lets_an_upload_finish(over: dict[str, Any]) -> None:
     """A body that arrives in time is still made into a job."""
-    async with serving() as api:
+    async with serving(**over) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD)
         await wait_until(lambda: under_way(api))
@@ -168,9 +183,9 @@ async def test_stopping_lets_an_upload_finish() -> None:
     await hang_up(writer)
 
 
-async def test_stopping_cuts_what_does_not_finish_and_leaves_nothing() -> None:
+async def test_stopping_cuts_what_does_not_finish_and_leaves_nothing(over: dict[str, Any]) -> None:
     """When the grace is over the client is told to come back, and no job is made."""
-    async with serving(grace=timedelta(milliseconds=200)) as api:
+    async with serving(**over, grace=timedelta(milliseconds=200)) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD)
         await wait_until(lambda: under_way(api))
@@ -179,9 +194,9 @@ async def test_stopping_cuts_what_does_not_finish_and_leaves_nothing() -> None:
     await hang_up(writer)
 
 
-async def test_stopping_does_not_wait_for_the_rest_of_a_refused_body() -> None:
+async def test_stopping_does_not_wait_for_the_rest_of_a_refused_body(over: dict[str, Any]) -> None:
     """What is only thrown away holds nobody up; nor do idle connections."""
-    async with serving(grace=timedelta(seconds=50)) as api:
+    async with serving(**over, grace=timedelta(seconds=50)) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD.replace(b"Basic", b"Basil"))
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
@@ -192,9 +207,9 @@ async def test_stopping_does_not_wait_for_the_rest_of_a_refused_body() -> None:
     await hang_up(idle)
 
 
-async def test_a_refused_body_is_taken_in_and_thrown_away() -> None:
+async def test_a_refused_body_is_taken_in_and_thrown_away(over: dict[str, Any]) -> None:
     """A client that goes on sending is not cut off, and the connection serves the next request."""
-    async with serving() as api:
+    async with serving(**over) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD.replace(b"Basic", b"Basil"))
         assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 401 ")
@@ -203,9 +218,9 @@ async def test_a_refused_body_is_taken_in_and_thrown_away() -> None:
         await hang_up(writer)
 
 
-async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left() -> None:
+async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left(over: dict[str, Any]) -> None:
     """Its connection is let go of at once."""
-    async with serving() as api:
+    async with serving(**over) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD.replace(b"Basic", b"Basil"))
         await reader.readuntil(b"}")

@@ -19,7 +19,8 @@ def test_the_settings_in_force_are_printed_as_a_configuration_file(tmp_path: Pat
         {"VOLANT_LEASE": "5", "VOLANT_PATIENCE": "P1D", "VOLANT_AUDIO": "/srv/audio"}
     )
     named = {line.split(" =")[0].removeprefix("# ") for line in printed.stdout.splitlines() if " =" in line}
-    assert named >= set(Settings.__struct_fields__)
+    assert named | {"listeners"} >= set(Settings.__struct_fields__)
+    assert "# [[listeners]]\n" in printed.stdout
     assert set(tomllib.loads(printed.stdout)) <= set(Settings.__struct_fields__)
 
 

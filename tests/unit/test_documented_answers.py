@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from msgspec import Struct
 from yarl import URL
@@ -35,7 +36,10 @@ KEYED = [id_ for id_, (_, _, operation) in OPERATIONS.items() if operation.keyed
 
 
 class Ask(Struct, frozen=True, kw_only=True):
-    """A request of an operation, and the status of its answer. `troubles` are raised by the part so named."""
+    """A request of an operation, and the status of its answer. `troubles` are raised by the part so named.
+
+    `served`: whether the tenant is, by the listener that is asked.
+    """
 
     id: str
     status: int
@@ -46,6 +50,7 @@ class Ask(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     key: str = KEY
     troubles: Mapping[str, Exception] = {}
+    served: bool = True
 
 
 def submit(status: int, data: Any = WAV, *, headers: Mapping[str, str] | None = None, **query: str) -> Ask:
@@ -73,6 +78,7 @@ async def stalling() -> AsyncIterator[bytes]:
 
 
 FORM = "grant_type=urn%3Aibm%3Aparams%3Aoauth%3Agrant-type%3Aapikey&apikey="
+UNSERVED = [buy("getIamToken", 403, FORM + KEY), buy("authorize", 403, f'{{"api_key": "{KEY}"}}')]
 ASKED = [
     submit(201),
     submit(201, timestamps="TRUE", max_alternatives="3", nonsense="1", low_latency="1"),
@@ -131,6 +137,7 @@ ASKED = [
     buy("getIamToken", 400, "grant_type=password&apikey=" + KEY),
     buy("authorize", 200, f'{{"username": "anybody", "password": "{KEY}"}}'),
     buy("authorize", 401, "{}"),
+    *(msgspec.structs.replace(ask, served=False) for ask in (*(Ask(id=id_, status=403) for id_ in KEYED), *UNSERVED)),
     *(buy(id_, 408, stalling()) for id_ in ("getIamToken", "authorize")),
     *(buy(id_, 413, bytes(9000)) for id_ in ("getIamToken", "authorize")),
     *(
@@ -209,6 +216,8 @@ async def test_an_answer_is_as_the_document_says(ask: Ask) -> None:
     async with prepared() as (api, document):
         for name, error in ask.troubles.items():
             getattr(api, name).trouble = error
+        if not ask.served:
+            api.tenants.serve("private")
         status, headers, content = await answered(api, ask)
         assert status == ask.status, content
         document.check(ask.id, status, headers, content)

@@ -63,7 +63,7 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> FakeAsyncRedis:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Give the settings of a first start."""
-    return Settings(root_key_file=tmp_path / "root.key", create_root_key=True, audio=str(tmp_path / "audio"))
+    return Settings(root_key_file=tmp_path / "root.key", create_root_key=True, audio=str(tmp_path / "audio"), port=0)
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def fronting(settings: Settings) -> AsyncIterator[Front]:
     """Serve the application on a free port, put together as in production."""
     async with (
         bootstrap.open_retention(settings, role="api") as retention,
-        listening(create_app(settings, retention), host="127.0.0.1", port=0, grace=timedelta(seconds=5)) as url,
+        listening(create_app(settings, retention), settings.listening(), grace=timedelta(seconds=5)) as [url],
         aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=10)) as session,
     ):
         await retention.offers.publish(EMBEDDED)

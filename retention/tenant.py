@@ -1,0 +1,34 @@
+"""What a tenant is, and where it is served."""
+
+from datetime import datetime
+from ipaddress import ip_network
+from typing import Literal
+
+from msgspec import Struct
+
+from retention.addresses import Address, within
+from retention.job import TenantId
+from retention.listening import Kind
+from retention.notification import Hash
+
+
+class Tenant(Struct, frozen=True, kw_only=True):
+    """An instance with credentials. `name` is for people; the id is random and never reused."""
+
+    id: TenantId
+    name: str
+    created: datetime
+    callback_signature: Hash | None = None
+    """The hash of callback signatures; None: the service's setting."""
+    learning_opt_out: bool = False
+    """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
+    endpoints: Kind | Literal["both"] = "both"
+    """Of which kind the listeners are that serve it."""
+    networks: tuple[str, ...] = ()
+    """The networks, in CIDR form, from which it is served; none: from everywhere."""
+
+    def is_served(self, kind: Kind, address: Address | None) -> bool:
+        """Tell whether it is served by a listener of this kind, to a client of this address, None if it is unknown."""
+        if self.endpoints not in (kind, "both"):
+            return False
+        return not self.networks or (address is not None and within(address, map(ip_network, self.networks)))
