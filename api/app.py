@@ -11,6 +11,7 @@ from aiohttp import web
 from api import cors, openapi, page, problems, routes
 from api.backoff import Backoff
 from api.context import BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
+from retention.acting import begin_request
 from retention.bootstrap import Retention
 from retention.errors import RetentionError
 from retention.log import failure
@@ -43,6 +44,7 @@ async def _answer(
 ) -> web.StreamResponse:
     began = asyncio.get_running_loop().time()
     request[TRANSACTION] = uuid.uuid4().hex
+    begin_request(request[TRANSACTION])
     origins = request.app[SETTINGS].cors_origins
     status = 0  # of a request that was cut off
     trouble: dict[str, str] = {}

@@ -14,6 +14,7 @@ from aiohttp import web
 from api.backoff import source_of
 from api.context import BACKOFF, RETENTION, TENANT
 from api.problems import UNAUTHORIZED, WRONG_CREDENTIALS, Problem
+from retention.denials import Denial
 from retention.job import TenantId
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -42,23 +43,38 @@ async def _tenant(request: web.Request, *, again: bool = False) -> TenantId:
         # Not counted, and never 429: some clients present their credentials only when a 401 asks (spec 0, no. 4).
         raise UNAUTHORIZED.problem()
     tenants, tokens = request.app[RETENTION].tenants, request.app[RETENTION].tokens
-    if key := presented_key(header):
+    key = presented_key(header)
+    if key:
         tenant = await tenants.authenticate(key)
     elif token := presented_token(header):
         tenant = await (tokens.authenticate_again if again else tokens.authenticate)(token)
     else:
         tenant = None
     if tenant is None:
-        count_failure(request)
+        await count_failure(request, key)
         raise UNAUTHORIZED.problem()
     return tenant
 
 
-def count_failure(request: web.Request) -> None:
-    """Count a wrong credential against the address that sent it. Raises Problem 429 when these were too many."""
+async def count_failure(request: web.Request, presented: str | None) -> None:
+    """Count a wrong credential, maybe an API key, against the address that sent it, and have the audit log tell.
+
+    Raises Problem 429 when these were too many: that they are is recorded once, and then they are only counted.
+    """
     wait = request.app[BACKOFF].failed(source_of(request.remote), now=asyncio.get_running_loop().time())
+    if wait > 1:
+        request.app[RETENTION].denials.count()
+    else:
+        await note_denial(request, "backoff" if wait else "credential", presented)
     if wait:
         raise Problem(WRONG_CREDENTIALS.status, WRONG_CREDENTIALS.sentence, headers={"Retry-After": str(wait)})
+
+
+async def note_denial(request: web.Request, why: Denial, presented: str | None = None) -> None:
+    """Have the audit log tell that access is denied. To be awaited before the answer is raised."""
+    await request.app[RETENTION].denials.note(
+        why, address=request.remote, presented=presented or "", now=asyncio.get_running_loop().time()
+    )
 
 
 def presented_key(header: str) -> str | None:

@@ -8,8 +8,9 @@ from typing import TypeVar
 import click
 
 from retention import log
+from retention.acting import act_as_operator
 from retention.bootstrap import Retention, open_retention
-from retention.errors import KeyUnavailable, NotFound, RetentionError, SettingsError, Unavailable
+from retention.errors import AuditBroken, KeyUnavailable, NotFound, RetentionError, SettingsError, Unavailable
 from retention.settings import Settings, load
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ def with_retention(action: Callable[[Retention], Awaitable[T]]) -> T:
     configured = loaded()
 
     async def run() -> T:
+        act_as_operator()
         async with _opened(configured) as retention:
             return await action(retention)
 
@@ -44,7 +46,7 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"there is no {error}") from error
     except Unavailable as error:
         raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
-    except (SettingsError, KeyUnavailable) as error:
+    except (SettingsError, KeyUnavailable, AuditBroken) as error:
         raise click.ClickException(str(error)) from error
     except RetentionError as error:
         raise click.ClickException(type(error).__name__) from error

@@ -5,15 +5,18 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
 
 from retention.audio import AudioDirectory
+from retention.audit import Audit
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
+from retention.denials import Denials
 from retention.egress import Egress, parse_networks
 from retention.errors import Unavailable
 from retention.holding import JobHolding
@@ -44,6 +47,8 @@ class Retention:
 
     jobs: JobService
     request_log: RequestLog
+    audit: Audit
+    denials: Denials
     tenants: Tenants
     registrations: Registrations
     callbacks: Callbacks
@@ -86,9 +91,11 @@ async def open_retention(
         await _reach(redis, wait=role != "admin")
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
-        tenants = Tenants(redis)
         keyring = await Keyring.open(redis, root)
-        registrations = Registrations(redis, keyring)
+        audit = await open_audit(redis, keyring, retention=settings.audit_retention)
+        denials = Denials(audit)
+        tenants = Tenants(redis, audit)
+        registrations = Registrations(redis, keyring, audit)
         request_log = RequestLog(
             redis,
             store=store,
@@ -101,6 +108,7 @@ async def open_retention(
             store=store,
             audio=audio,
             log=request_log,
+            audit=audit,
             keyring=keyring,
             queue=queue,
             tenants=tenants,
@@ -114,6 +122,8 @@ async def open_retention(
         yield Retention(
             jobs=jobs,
             request_log=request_log,
+            audit=audit,
+            denials=denials,
             tenants=tenants,
             registrations=registrations,
             callbacks=Callbacks(
@@ -138,13 +148,27 @@ async def open_retention(
             leases=leases,
             notification_leases=notification_leases,
             caretaker=Caretaker(
-                store=store, audio=audio, log=request_log, queue=queue, orphan_after=settings.orphan_after
+                store=store,
+                audio=audio,
+                log=request_log,
+                audit=audit,
+                queue=queue,
+                orphan_after=settings.orphan_after,
             ),
             offers=Offers(redis),
             readiness=readiness,
             redis=redis,
         )
         await jobs.close()
+        await denials.close()
+
+
+async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:
+    """Return the cell's audit log, begun if its key is new. Raises Unavailable."""
+    audit = Audit(redis, keyring.audit, retention=retention)
+    if keyring.audit_is_new:
+        await audit.begin()
+    return audit
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

@@ -11,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from retention.audio import AudioDirectory
+from retention.audit import Audit
 from retention.entries import Entry
 from retention.errors import Superseded
 from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
@@ -36,11 +37,19 @@ class Caretaker:
     """Looks after one cell. Raises Unavailable when the store cannot be reached."""
 
     def __init__(
-        self, *, store: JobStore, audio: AudioDirectory, log: RequestLog, queue: JobQueue, orphan_after: timedelta
+        self,
+        *,
+        store: JobStore,
+        audio: AudioDirectory,
+        log: RequestLog,
+        audit: Audit,
+        queue: JobQueue,
+        orphan_after: timedelta,
     ) -> None:
         self._store = store
         self._audio = audio
         self._log = log
+        self._audit = audit
         self._queue = queue
         self._orphan_after = orphan_after
 
@@ -60,6 +69,7 @@ class Caretaker:
                 break
         done.orphans = await self._sweep_audio()
         done.orphans += await self._log.sweep(self._orphan_after)
+        await self._audit.trim()
         return done
 
     async def _attend(self, entries: list[Entry], done: Round) -> None:

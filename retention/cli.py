@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from retention.admin import loaded, with_retention
+from retention.audit_cli import audit
 from retention.bootstrap import Retention
 from retention.job import JobId, TenantId
 from retention.outbox import Dead
@@ -162,7 +163,7 @@ def settings() -> None:
         click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
 
 
-commands: list[click.Command] = [tenant, apikey, callbacks, request_log, settings]
+commands: list[click.Command] = [tenant, apikey, callbacks, request_log, audit, settings]
 """What this package adds to the command line."""
 
 

@@ -1,9 +1,9 @@
-"""The keys above a job's own: root key, tenant key, index key, token key.
+"""The keys above a job's own: root key, tenant key, index key, token key, audit key.
 
 The root key never leaves this process and its file. It seals the common tenant key, which wraps a
-random data key per job, the index key, which makes tags of customer ids, and the token key, which
-signs bearer tokens. A wrapped key names the one key that opens it, and a token the one that signed
-it, so that keys are never tried in turn.
+random data key per job, the index key, which makes tags of customer ids, the token key, which
+signs bearer tokens, and the audit key, which chains the audit log. A wrapped key names the one key
+that opens it, and a token the one that signed it, so that keys are never tried in turn.
 """
 
 import base64
@@ -25,6 +25,7 @@ from retention.settings import read_secret
 
 _COMMON = "common"
 _INDEX = "index"
+_AUDIT = "audit"
 _TOKEN = "token"  # noqa: S105 - the name of a key
 _VERSION = 1
 
@@ -45,10 +46,14 @@ def read_root_key(path: Path, *, create: bool) -> Key:
 class Keyring:
     """Wraps and unwraps data keys, makes tags, and holds the key of bearer tokens."""
 
-    def __init__(self, common: Key, index: Key, token: Key) -> None:
+    def __init__(self, common: Key, index: Key, token: Key, audit: Key, *, audit_is_new: bool) -> None:
         self._common = common
         self._index = index
         self._token = token
+        self.audit = audit
+        """The key of the audit log's chain."""
+        self.audit_is_new = audit_is_new
+        """Whether it was made just now, so that there is no log yet."""
 
     @classmethod
     async def open(cls, redis: Redis, root: Key) -> "Keyring":
@@ -56,10 +61,14 @@ class Keyring:
 
         Raises KeyUnavailable when the cell's keys were sealed by another root key.
         """
+        with reaching_redis():
+            audit_is_new = not await redis.hexists(keyspace.WRAPPED_KEYS, f"{_AUDIT}@{_VERSION}")
         return cls(
             common=await _sealed_key(redis, root, _COMMON, Kind.TENANT_KEY),
             index=await _sealed_key(redis, root, _INDEX, Kind.INDEX_KEY),
             token=await _sealed_key(redis, root, _TOKEN, Kind.TOKEN_KEY),
+            audit=await _sealed_key(redis, root, _AUDIT, Kind.AUDIT_KEY),
+            audit_is_new=audit_is_new,
         )
 
     def wrap(self, data_key: Key, tenant: TenantId, subject: str) -> bytes:

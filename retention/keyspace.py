@@ -70,7 +70,16 @@ CARETAKER = "volant:caretaker"
 REGISTRATIONS = "volant:callbacks:*"
 """Hashes of callback URLs, one for each tenant, by `registrations_of`."""
 
-PERSISTENT = (DUE, TENANTS, API_KEYS, WRAPPED_KEYS, OFFER, *RECOGNITION[:3], *NOTIFICATION[:3], REGISTRATIONS)
+AUDIT = "volant:audit"
+"""The stream that is the audit log. A record's id is `number-0`; its fields are the record and its hash."""
+
+AUDIT_ENDS = "volant:audit:ends"
+"""Hash of the audit log's `floor` and `head`, attested. The records between the two are in the log."""
+
+PERSISTENT = (
+    *(DUE, TENANTS, API_KEYS, WRAPPED_KEYS, OFFER, AUDIT, AUDIT_ENDS),
+    *(*RECOGNITION[:3], *NOTIFICATION[:3], REGISTRATIONS),
+)
 """The keys that may have no expiry, as patterns."""
 
 DELIVERY_PREFIX = "arq:job:"

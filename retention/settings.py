@@ -141,6 +141,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     request_log_retention: Annotated[Duration, Meta(description="How long the request log is kept.")] = timedelta(
         days=30
     )
+    audit_retention: Annotated[Duration, Meta(description="How long a record of the audit log is kept.")] = timedelta(
+        days=365
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level logged.")] = (
         "info"
     )
@@ -173,6 +176,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
+            (self.audit_retention >= timedelta(days=1), "audit_retention must be at least a day"),
             (
                 not url.password and "password" not in parse_qs(url.query),
                 "redis_url must not hold a password: put it into a file and name it in redis_password_file",

@@ -21,6 +21,7 @@ import msgspec
 from jwt.types import Options
 from msgspec import Struct
 
+from retention.acting import act_as_key
 from retention.job import TenantId
 from retention.keyring import Keyring
 from retention.store import JobStore
@@ -102,7 +103,10 @@ class Tokens:
         return await self._owner(claims) if claims else None
 
     async def _owner(self, claims: _Claims) -> TenantId | None:
-        return claims.sub if await self._tenants.holds(claims.sub, claims.key) else None
+        if not await self._tenants.holds(claims.sub, claims.key):
+            return None
+        act_as_key(claims.key)
+        return claims.sub
 
     def _read(self, presented: str) -> _Claims | None:
         """Return what a token claims that we have signed; of any other text None."""
