@@ -1,7 +1,8 @@
 """The `volant audit` commands: read the audit log, prove that it is whole, and take it out."""
 
+import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,7 @@ def list_records(tenant_id: str | None, last: int) -> None:
     """
     kept: deque[Linked] = deque(maxlen=last)
 
-    async def collect(linked: Linked) -> None:
+    def collect(linked: Linked) -> None:
         if tenant_id is None or linked.record.tenant == tenant_id:
             kept.append(linked)
 
@@ -58,7 +59,7 @@ def list_records(tenant_id: str | None, last: int) -> None:
 def export(checkpoint: Path | None) -> None:
     """Print every record as a JSON object on a line of its own. The log is verified on the way."""
 
-    async def write(linked: Linked) -> None:
+    def write(linked: Linked) -> None:
         click.echo(_object(linked))
 
     end = with_retention(lambda retention: _each(retention.audit, write))
@@ -76,13 +77,13 @@ def export(checkpoint: Path | None) -> None:
     help="A file that `export` wrote: the log must go on from there.",
 )
 def verify(checkpoint: Path | None) -> None:
-    """Prove that no record was changed, moved, added or taken out. Exit 1, and a sentence that says where, if one was."""
+    """Prove that no record was changed, moved, added or taken out. Where one was, a sentence says so, and exit 1."""
     before = _read(checkpoint) if checkpoint is not None else None
 
     async def check(retention: Retention) -> tuple[Link, Link]:
         met: list[Link] = []
 
-        async def compare(linked: Linked) -> None:
+        def compare(linked: Linked) -> None:
             if before is not None and linked.link.seq == before.seq:
                 met.append(linked.link)
 
@@ -112,17 +113,16 @@ def restart() -> None:
     click.echo("restarted")
 
 
-async def _each(log: Audit, take: Callable[[Linked], Awaitable[None]]) -> Link:
+async def _each(log: Audit, take: Callable[[Linked], object]) -> Link:
     """Give every record to `take`, with a progress bar on standard error, and return the last one's place."""
     ends = await log.ends()
     last = ends.floor
-    with click.progressbar(
-        length=ends.head.seq - ends.floor.seq, label="verified", file=click.get_text_stream("stderr")
-    ) as bar:
+    length = ends.head.seq - ends.floor.seq
+    with click.progressbar(length=length, label="verified", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         async with aclosing(log.pages()) as pages:
             async for page in pages:
                 for linked in page:
-                    await take(linked)
+                    take(linked)
                 last = page[-1].link
                 bar.update(len(page))
     return last

@@ -61,8 +61,8 @@ _encode = msgspec.json.Encoder().encode
 class Registrations:
     """The callback URLs of one cell's tenants. Raises Unavailable from every method when Redis cannot be reached.
 
-    What a tenant registers and takes back is in the audit log, and raises AuditBroken, too. What goes with a customer or
-    a tenant is part of what is recorded of these.
+    What a tenant registers and takes back is in the audit log, and raises AuditBroken, too. What goes with a customer
+    or a tenant is part of what is recorded of these.
     """
 
     def __init__(self, redis: Redis, keyring: Keyring, audit: Audit) -> None:

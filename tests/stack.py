@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -16,6 +16,8 @@ from redis.asyncio import Redis
 
 from deploy.processes import RedisServer, temporary_directory
 from deploy.stack import Stack
+from retention.bootstrap import open_audit
+from retention.keyring import Keyring, read_root_key
 from retention.keyspace import OFFER, PERSISTENT
 from retention.tenants import Tenants
 from tests.recognizers import CALLING, EMBEDDED
@@ -72,7 +74,8 @@ class StackUnderTest(Stack):
     async def _created(self, name: str) -> tuple[str, str]:
         now = datetime.now(UTC)
         async with Redis.from_url(self.redis_url) as redis:
-            tenants = Tenants(redis)
+            keyring = await Keyring.open(redis, read_root_key(self.data / "root.key", create=True))
+            tenants = Tenants(redis, await open_audit(redis, keyring, retention=timedelta(days=365)))
             tenant = (await tenants.create(name, now=now)).id
             return tenant, await tenants.create_key(tenant, now=now)
 

@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.audio import AudioDirectory
+from retention.audit import Audit
+from retention.bootstrap import open_audit
 from retention.caretaking import Caretaker
 from retention.holding import JobHolding
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
@@ -31,6 +33,7 @@ from retention.tokens import Tokens
 
 HOUR = timedelta(hours=1)
 WEEK = timedelta(days=7)
+YEAR = timedelta(days=365)
 RESCUE_AFTER = timedelta(seconds=30)
 SUBMISSION = Submission(media=Media(type="audio/wav", rate=16000), model="en-US_Multimedia")
 AUDIO = b"RIFF of a whispered secret"
@@ -48,6 +51,7 @@ class Cell:
     queue: JobQueue
     audio: AudioDirectory
     log: RequestLog
+    audit: Audit
     keyring: Keyring
     tenants: Tenants
     registrations: Registrations
@@ -180,11 +184,12 @@ async def open_cell(
     audio = AudioDirectory(directory)
     await audio.prepare()
     keyring = await Keyring.open(redis, root or Key.random())
+    audit = await open_audit(redis, keyring, retention=YEAR)
     log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
     if request_log:
         await LoggedAudio(directory).prepare()
-    tenants = Tenants(redis)
-    registrations = Registrations(redis, keyring)
+    tenants = Tenants(redis, audit)
+    registrations = Registrations(redis, keyring, audit)
     return Cell(
         redis=redis,
         directory=directory,
@@ -192,6 +197,7 @@ async def open_cell(
         queue=queue,
         audio=audio,
         log=log,
+        audit=audit,
         keyring=keyring,
         tenants=tenants,
         registrations=registrations,
@@ -201,6 +207,7 @@ async def open_cell(
             store=store,
             audio=audio,
             log=log,
+            audit=audit,
             keyring=keyring,
             queue=queue,
             tenants=tenants,
@@ -210,7 +217,9 @@ async def open_cell(
             upload_within=HOUR,
         ),
         holding=JobHolding(store=store, audio=audio, log=log, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
-        caretaker=Caretaker(store=store, audio=audio, log=log, queue=queue, orphan_after=timedelta(seconds=20)),
+        caretaker=Caretaker(
+            store=store, audio=audio, log=log, audit=audit, queue=queue, orphan_after=timedelta(seconds=20)
+        ),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
 

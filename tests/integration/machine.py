@@ -58,6 +58,7 @@ class Machine(RuleBasedStateMachine):
             store=self.cell.store,
             audio=self.cell.audio,
             log=self.cell.log,
+            audit=self.cell.audit,
             queue=self.cell.queue,
             orphan_after=timedelta(0),
         )

@@ -14,7 +14,9 @@ from yarl import URL
 
 from api.app import create_app
 from api.listener import listening
+from retention.audit import Audit
 from retention.bootstrap import Retention
+from retention.denials import Denials
 from retention.errors import JobProcessing, NotFound, NothingOffered, NotRegistered, RetentionError
 from retention.job import (
     Callback,
@@ -181,6 +183,21 @@ class FakeTenants:
         return ALICE if presented == KEY else None
 
 
+class FakeAudit:
+    """Takes whatever is denied, for `Denials`: a record, and how many it stands for. `trouble` is raised while set."""
+
+    def __init__(self) -> None:
+        self.denied: list[tuple[str, str, str, int]] = []
+        self.trouble: RetentionError | None = None
+
+    async def write(self, event: str, outcome: str, *, detail: str, source: str, target: str, count: int) -> None:
+        """Remember why, where from, what for and how often."""
+        assert (event, outcome) == ("volant.access.deny", "denied")
+        if self.trouble is not None:
+            raise self.trouble
+        self.denied.append((detail, source, target, count))
+
+
 @dataclass
 class FakeOffers:
     """Has the offer of the embedded engine, unless another is set."""
@@ -244,7 +261,9 @@ class Api:
         tokens: FakeTokens,
         callbacks: FakeCallbacks,
         offers: FakeOffers,
+        audit: FakeAudit,
     ) -> None:
+        self.audit = audit
         self.offers = offers
         self.url = url
         self.jobs = jobs
@@ -306,10 +325,14 @@ async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> A
         tokens: FakeTokens
         callbacks: FakeCallbacks
         offers: FakeOffers
+        denials: Denials
 
-    app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers)))
+    audit = FakeAudit()
+    denials = Denials(cast("Audit", audit))
+    fake = Fake(jobs, tokens.tenants, tokens, callbacks, offers, denials)
+    app = create_app(Settings(**settings), cast("Retention", fake))
     async with (
         listening(app, host="127.0.0.1", port=0, grace=grace) as url,
         aiohttp.ClientSession() as session,
     ):
-        yield Api(url, session, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers)
+        yield Api(url, session, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers, audit=audit)
