@@ -16,6 +16,7 @@ import structlog
 
 from retention.audio import AudioDirectory
 from retention.audit import Audit
+from retention.chain import public
 from retention.entries import Entry
 from retention.errors import (
     CustomerErased,
@@ -172,6 +173,8 @@ class JobService:
         leaves is taken back by the upload itself. May be repeated until it succeeds. Raises NotFound when
         there was neither such a tenant nor anything of it.
         """
+        if not public(tenant):
+            raise NotFound(tenant)  # a typing error: there never was such an id
         async with self._audit.recording("volant.tenant.delete", tenant=tenant) as doing:
             known = await self._tenants.dismiss(tenant)
             while entries := await self._store.all_of(tenant):
