@@ -144,12 +144,12 @@ class Audit:
             ends = self._ends(stored)
             if last is None or ends.floor.seq > last.seq:  # what came next was let go since
                 last = ends.floor
-            page: list[Linked] = []
-            for id_, fields in found:
-                page.append(self._chain.check(last, id_, fields))
-                last = page[-1].link
+            page, broken = self._checked(last, found)
             if page:
+                last = page[-1].link
                 yield page
+            if broken is not None:
+                raise broken
             if len(found) < _PAGE:
                 break
         if last != ends.head:
@@ -158,8 +158,8 @@ class Audit:
     async def trim(self) -> int:
         """Let go of records whose time is over; return of how many. A long log takes several calls.
 
-        What goes is checked first: the new floor never vouches for what somebody else has put there. Of a log that was
-        tampered with nothing goes, and the service's own log says so.
+        What goes is checked first: the new floor never vouches for what somebody else has put there. From a break on
+        nothing goes, and the service's own log says so.
         """
         try:
             return await self._let_go()
@@ -186,6 +186,18 @@ class Audit:
                 args=[self._chain.attest("floor", floor), self._chain.attest("floor", last), f"{last.seq + 1}-0"],
             )
         return last.seq - floor.seq if gone else 0
+
+    def _checked(
+        self, before: Link, found: list[tuple[bytes, dict[bytes, bytes]]]
+    ) -> tuple[list[Linked], AuditBroken | None]:
+        """Return what is good of a page, and what is wrong after that."""
+        page: list[Linked] = []
+        for id_, fields in found:
+            try:
+                page.append(self._chain.check(page[-1].link if page else before, id_, fields))
+            except AuditBroken as error:
+                return page, error
+        return page, None
 
     def _ends(self, stored: list[bytes | None]) -> Ends:
         floor, head = stored

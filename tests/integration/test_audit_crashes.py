@@ -48,7 +48,7 @@ async def _key(cell: Cell) -> str:
 
 
 async def _is_stored(cell: Cell, job: Any) -> bool:
-    return await cell.stored(job) == job
+    return bool(await cell.stored(job) == job)
 
 
 async def _is_gone(cell: Cell, job: Any) -> bool:
