@@ -110,6 +110,28 @@ async def test_a_record_between_two_is_seen(stored: Stored, breaks: Callable[[St
     await breaks(stored)
 
 
+async def test_a_record_under_an_id_that_is_not_its_number_is_seen(
+    stored: Stored, breaks: Callable[[Stored], Any]
+) -> None:
+    """Although all else is as it was."""
+    stored.entries[-1] = (f"{LENGTH}-1".encode(), stored.entries[-1][1])
+    await breaks(stored)
+
+
+async def test_two_logs_of_one_key_are_not_mixed(
+    redis: Redis, redis_server: RedisServer, stored: Stored, breaks: Callable[[Stored], Any]
+) -> None:
+    """Whoever puts back an older copy, and lets it grow otherwise, has two true records of each number."""
+    client, audit = client_of(redis_server.url), Audit(redis, KEY, retention=YEAR)
+    await write(audit, 3)
+    one = Stored.of(client)
+    stored.put(client)
+    await write(audit, 3)
+    other = Stored.of(client)
+    other.entries[LENGTH] = one.entries[LENGTH]
+    await breaks(other)
+
+
 async def test_a_record_before_the_first_or_after_the_last_is_seen(
     stored: Stored, breaks: Callable[[Stored], Any]
 ) -> None:
