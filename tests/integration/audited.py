@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis as blocking
+from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.audit import Audit
 from retention.chain import Linked, Record
+from tests.integration.cell import Cell
 
 
 async def verified(audit: Audit) -> list[Linked]:
@@ -23,6 +25,16 @@ async def told(audit: Audit, *, since: int = 0) -> list[tuple[str, str]]:
 async def records(audit: Audit, *, since: int = 0) -> list[Record]:
     """Return the records after this one."""
     return [each.record for each in await verified(audit) if each.link.seq > since]
+
+
+async def since(cell: Cell) -> int:
+    """Return the number of the last record."""
+    return (await cell.audit.ends()).head.seq
+
+
+async def snapshot(redis: Redis) -> dict[bytes, bytes]:
+    """Return all that Redis holds."""
+    return {key: await redis.dump(key) async for key in redis.scan_iter(count=1000)}
 
 
 @dataclass
