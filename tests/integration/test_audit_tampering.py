@@ -126,6 +126,7 @@ async def test_two_logs_of_one_key_are_not_mixed(
     stored.put(client)
     await write(audit, 3)
     other = Stored.of(client)
+    await breaks(Stored(one.entries, other.ends))
     other.entries[LENGTH] = one.entries[LENGTH]
     await breaks(other)
 
