@@ -13,7 +13,7 @@ from deploy.processes import RedisServer
 from retention import keyspace
 from retention.appending import AT_ONCE
 from retention.audit import Audit
-from retention.chain import Record
+from retention.chain import Link, Record
 from retention.seal import Key
 from tests.integration.audited import records, since, snapshot, verified
 from tests.integration.cell import YEAR, Cell
@@ -133,6 +133,28 @@ async def test_two_that_trim_at_once_are_one(redis: Redis) -> None:
     await audits[0].write("volant.access.deny", "denied")
     assert sorted(await asyncio.gather(*(audit.trim() for audit in audits))) in ([0, 1], [1, 1])
     assert await verified(audits[0]) == []
+
+
+async def test_a_floor_moves_only_from_where_it_was_looked_at(redis: Redis) -> None:
+    """A late call moves it neither back nor on; one whose reply was lost has moved it."""
+    audit = Audit(redis, Key.random(), retention=YEAR)
+    await audit.begin()
+    for _ in range(3):
+        await audit.write("volant.access.deny", "denied")
+    origin, first, second, _ = [(await audit.ends()).floor, *(each.link for each in await verified(audit))]
+
+    async def trim(before: Link, after: Link) -> int:
+        attest = audit._chain.attest
+        return int(
+            await audit._trim(
+                keys=[keyspace.AUDIT, keyspace.AUDIT_ENDS],
+                args=[attest("floor", before), attest("floor", after), f"{after.seq + 1}-0"],
+            )
+        )
+
+    assert [await trim(origin, second), await trim(origin, second), await trim(origin, first)] == [1, 1, 0]
+    assert [each.link.seq for each in await verified(audit)] == [3]
+    assert (await audit.ends()).floor == second
 
 
 async def test_the_caretaker_lets_old_records_go(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
