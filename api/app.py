@@ -12,6 +12,7 @@ from api import cors, openapi, page, problems, routes
 from api.backoff import Backoff
 from api.context import BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
 from api.endpoints import scheme_of
+from retention.acting import begin_request
 from retention.bootstrap import Retention
 from retention.errors import RetentionError
 from retention.log import failure
@@ -46,6 +47,7 @@ async def _answer(
 ) -> web.StreamResponse:
     began = asyncio.get_running_loop().time()
     request[TRANSACTION] = uuid.uuid4().hex
+    begin_request(request[TRANSACTION])
     origins = request.app[SETTINGS].cors_origins
     status = 0  # of a request that was cut off
     trouble: dict[str, str] = {}

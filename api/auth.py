@@ -16,6 +16,8 @@ from api.backoff import source_of
 from api.context import BACKOFF, RETENTION, TENANT
 from api.endpoints import client_of, endpoint_of
 from api.problems import NOT_FROM_HERE, UNAUTHORIZED, WRONG_CREDENTIALS, Problem
+from retention.denials import Denial
+from retention.errors import KeyDisabled
 from retention.tenant import Tenant
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -28,8 +30,12 @@ def authenticated(handler: Handler) -> Handler:
     """
 
     async def guarded(request: web.Request) -> web.Response:
-        admit(request, await _tenant(request))
-        return await handler(request)
+        await admit(request, await _tenant(request))
+        try:
+            return await handler(request)
+        except KeyDisabled:
+            await note_denial(request, "key-disabled")
+            raise
 
     return guarded
 
@@ -41,13 +47,15 @@ async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes])
     """
     async for piece in audio:
         yield piece
-    admit(request, await _tenant(request, again=True))
+    await admit(request, await _tenant(request, again=True))
 
 
-def admit(request: web.Request, tenant: Tenant) -> None:
+async def admit(request: web.Request, tenant: Tenant) -> None:
     """Make the request the tenant's. Raises Problem 403 when the tenant is not served here."""
     request[TENANT] = tenant.id
-    if not tenant.is_served(endpoint_of(request).kind, client_of(request)):
+    kind, client = endpoint_of(request).kind, client_of(request)
+    if not tenant.is_served(kind, client):
+        await note_denial(request, "address" if tenant.endpoints in (kind, "both") else "endpoint")
         raise NOT_FROM_HERE.problem()
 
 
@@ -57,23 +65,38 @@ async def _tenant(request: web.Request, *, again: bool = False) -> Tenant:
         # Not counted, and never 429: some clients present their credentials only when a 401 asks (spec 0, no. 4).
         raise UNAUTHORIZED.problem()
     tenants, tokens = request.app[RETENTION].tenants, request.app[RETENTION].tokens
-    if key := presented_key(header):
+    key = presented_key(header)
+    if key:
         tenant = await tenants.authenticate(key)
     elif token := presented_token(header):
         tenant = await (tokens.authenticate_again if again else tokens.authenticate)(token)
     else:
         tenant = None
     if tenant is None:
-        count_failure(request)
+        await count_failure(request, key)
         raise UNAUTHORIZED.problem()
     return tenant
 
 
-def count_failure(request: web.Request) -> None:
-    """Count a wrong credential against the address that sent it. Raises Problem 429 when these were too many."""
+async def count_failure(request: web.Request, presented: str | None) -> None:
+    """Count a wrong credential, maybe an API key, against the address that sent it, and have the audit log tell.
+
+    Raises Problem 429 when these were too many: that they are is recorded once, and then they are only counted.
+    """
     wait = request.app[BACKOFF].failed(source_of(client_of(request)), now=asyncio.get_running_loop().time())
+    if wait > 1:
+        request.app[RETENTION].denials.count()
+    else:
+        await note_denial(request, "backoff" if wait else "credential", presented)
     if wait:
         raise Problem(WRONG_CREDENTIALS.status, WRONG_CREDENTIALS.sentence, headers={"Retry-After": str(wait)})
+
+
+async def note_denial(request: web.Request, why: Denial, presented: str | None = None) -> None:
+    """Have the audit log tell that access is denied. To be awaited before the answer is raised."""
+    await request.app[RETENTION].denials.note(
+        why, address=str(client_of(request) or ""), presented=presented or "", now=asyncio.get_running_loop().time()
+    )
 
 
 def presented_key(header: str) -> str | None:

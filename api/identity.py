@@ -36,11 +36,12 @@ async def token(request: web.Request) -> web.Response:
     form = parse_qs((await _body(request)).decode(errors="replace"))
     if form.get("grant_type", [""])[0] != GRANT:
         return responses.unknown_grant(request[TRANSACTION], taken=GRANT)
-    bought = await request.app[RETENTION].tokens.issue(form.get("apikey", [""])[0])
+    presented = form.get("apikey", [""])[0]
+    bought = await request.app[RETENTION].tokens.issue(presented)
     if bought is None:
-        count_failure(request)
+        await count_failure(request, presented)
         return responses.unknown_key(request[TRANSACTION])
-    admit(request, bought.tenant)
+    await admit(request, bought.tenant)
     return responses.bought(bought.text, expires_in=bought.expires_in, expiration=bought.expiration)
 
 
@@ -50,11 +51,12 @@ async def authorize(request: web.Request) -> web.Response:
         credentials = msgspec.json.decode(await _body(request), type=Credentials)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         credentials = Credentials()
-    bought = await request.app[RETENTION].tokens.issue(credentials.api_key or credentials.password or "")
+    presented = credentials.api_key or credentials.password or ""
+    bought = await request.app[RETENTION].tokens.issue(presented)
     if bought is None:
-        count_failure(request)
+        await count_failure(request, presented)
         raise UNAUTHORIZED.problem()
-    admit(request, bought.tenant)
+    await admit(request, bought.tenant)
     return responses.authorized(bought.text)
 
 

@@ -72,6 +72,7 @@ ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
     ),
     errors.Denied: CALLBACK_REFUSED,
     errors.Unreachable: CALLBACK_REFUSED,
+    errors.AuditBroken: UNAVAILABLE,  # only the log says why, and the operator acts
     errors.Unavailable: UNAVAILABLE,
     errors.SettingsError: INTERNAL,
 }

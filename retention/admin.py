@@ -8,8 +8,10 @@ from typing import TypeVar
 import click
 
 from retention import log
+from retention.acting import act_as_operator
 from retention.bootstrap import Retention, open_retention
 from retention.errors import (
+    AuditBroken,
     KeyDisabled,
     KeyRefused,
     KeyUnavailable,
@@ -37,6 +39,7 @@ def with_retention(action: Callable[[Retention], Awaitable[T]]) -> T:
     configured = loaded()
 
     async def run() -> T:
+        act_as_operator()
         async with _opened(configured) as retention:
             return await action(retention)
 
@@ -54,7 +57,7 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
     except KeyDisabled as error:
         raise click.ClickException(f"the key {error} is disabled") from error
-    except (SettingsError, KeyUnavailable, KeyRefused) as error:
+    except (SettingsError, KeyUnavailable, KeyRefused, AuditBroken) as error:
         raise click.ClickException(str(error)) from error
     except RetentionError as error:
         raise click.ClickException(type(error).__name__) from error

@@ -5,6 +5,7 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -12,10 +13,12 @@ from redis.asyncio import Redis
 
 from retention.audio import AudioStore, LoggedAudio
 from retention.audio_directory import AudioDirectory
+from retention.audit import Audit
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.connection import connect, reaching_redis
 from retention.custody import Custody
+from retention.denials import Denials
 from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
 from retention.errors import SettingsError, Unavailable
@@ -51,6 +54,8 @@ class Retention:
 
     jobs: JobService
     request_log: RequestLog
+    audit: Audit
+    denials: Denials
     tenants: Tenants
     registrations: Registrations
     callbacks: Callbacks
@@ -94,9 +99,11 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
         await _reach(redis, wait=role != "admin")
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
-        tenants = Tenants(redis)
         keyring = await Keyring.open(redis, root)
-        registrations = Registrations(redis, keyring)
+        audit = await open_audit(redis, keyring, retention=settings.audit_retention)
+        denials = Denials(audit)
+        tenants = Tenants(redis, audit)
+        registrations = Registrations(redis, keyring, audit)
         request_log = RequestLog(
             redis,
             store=store,
@@ -113,6 +120,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             store=store,
             audio=audio,
             log=request_log,
+            audit=audit,
             keyring=keyring,
             queue=queue,
             tenants=tenants,
@@ -126,6 +134,8 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
         yield Retention(
             jobs=jobs,
             request_log=request_log,
+            audit=audit,
+            denials=denials,
             tenants=tenants,
             registrations=registrations,
             callbacks=Callbacks(
@@ -153,6 +163,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
                 store=store,
                 audio=audio,
                 log=request_log,
+                audit=audit,
                 keyring=keyring,
                 queue=queue,
                 erasures=erasures,
@@ -175,6 +186,15 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             redis=redis,
         )
         await jobs.close()
+        await denials.close()
+
+
+async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:
+    """Return the cell's audit log, begun if its key is new. Raises Unavailable."""
+    audit = Audit(redis, keyring.audit, retention=retention)
+    if keyring.audit_is_new:
+        await audit.begin()
+    return audit
 
 
 def open_audio(settings: Settings) -> tuple[AudioStore, LoggedAudio]:

@@ -11,6 +11,7 @@ import structlog
 from msgspec import Struct
 
 from retention.audio import AudioStore
+from retention.audit import Audit
 from retention.entries import Entry
 from retention.erasures import ErasureHorizon
 from retention.errors import Superseded
@@ -43,6 +44,7 @@ class Caretaker:
         store: JobStore,
         audio: AudioStore,
         log: RequestLog,
+        audit: Audit,
         keyring: Keyring,
         queue: JobQueue,
         erasures: ErasureHorizon,
@@ -52,6 +54,7 @@ class Caretaker:
         self._audio = audio
         self._log = log
         self._keyring = keyring
+        self._audit = audit
         self._queue = queue
         self._erasures = erasures
         self._orphan_after = orphan_after
@@ -73,6 +76,7 @@ class Caretaker:
         done.orphans = await self._sweep_audio()
         await self._erasures.tend()
         done.orphans += await self._log.sweep(self._orphan_after)
+        await self._audit.trim()
         return done
 
     async def _attend(self, entries: list[Entry], done: Round) -> None:

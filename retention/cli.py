@@ -11,6 +11,7 @@ import click
 
 from retention.addresses import parse_cidrs
 from retention.admin import loaded, with_retention
+from retention.audit_cli import audit
 from retention.bootstrap import Retention
 from retention.errors import SettingsError
 from retention.job import JobId, TenantId
@@ -198,7 +199,7 @@ def settings() -> None:
     click.echo(as_toml(loaded()), nl=False)
 
 
-commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, root, settings]
+commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, root, audit, settings]
 """What this package adds to the command line."""
 
 

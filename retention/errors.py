@@ -18,6 +18,7 @@ RetentionError
 ├── NothingOffered    no worker has started yet, so nobody knows what can be recognised
 ├── Denied            the address or the form of a callback URL is not allowed
 ├── Unreachable       a callback receiver gave no whole answer in time
+├── AuditBroken       the audit log was tampered with, and nothing is done that it must tell of
 ├── Unavailable       the store, or who keeps the root key, cannot be reached or refuses for now
 └── SettingsError     a setting is missing, wrong, or contradicts another
 
@@ -107,6 +108,10 @@ class Unreachable(RetentionError):
 
     def __init__(self) -> None:
         super().__init__("the callback receiver cannot be reached")
+
+
+class AuditBroken(RetentionError):
+    """The audit log was tampered with: the text says where. What it must tell of is not done until it is restarted."""
 
 
 class Unavailable(RetentionError):

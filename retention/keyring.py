@@ -1,10 +1,10 @@
-"""The keys above a job's own, for use: tenant keys that wrap data keys, the index key, the token key.
+"""The keys above a job's own, for use: tenant keys, which wrap data keys, and those of the service itself.
 
 All of them are wrapped by the cell's root provider, which the root never leaves. A tenant key wraps a random data key
-per job and per registration; the index key makes tags of customer ids; the token key signs bearer tokens. A wrapped
-key names the one key and version that opens it, and a token the one that signed it, so that keys are never tried in
-turn. Whether a key may be used is read from Redis, so that disabling it bites at once; its bytes stay in memory for
-half a minute at most.
+per job and per registration; the index key makes tags of customer ids, the token key signs bearer tokens, the audit
+key chains the audit log. A wrapped key names the one key and version that opens it, and a token the one that signed
+it, so that keys are never tried in turn. Whether a key may be used is read from Redis, so that disabling it bites at
+once; its bytes stay in memory for half a minute at most.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ TRUST_FOR = 1.0
 """Seconds for which what was read of a tenant key is taken for true when something is opened."""
 
 _INDEX = "index"
+_AUDIT = "audit"
 _TOKEN = "token"  # noqa: S105 - the name of a key
 _VERSION = 1
 _NAME = re.compile(rb"([a-z0-9]{1,64})@([0-9]{1,9})")
@@ -43,12 +44,24 @@ class Keyring:
     """
 
     def __init__(
-        self, *, keys: TenantKeys, root: RootProvider, index: Key, token: Key, trust_for: float = TRUST_FOR
+        self,
+        *,
+        keys: TenantKeys,
+        root: RootProvider,
+        index: Key,
+        token: Key,
+        audit: Key,
+        audit_is_new: bool,
+        trust_for: float = TRUST_FOR,
     ) -> None:
         self._keys = keys
         self._root = root
         self._index = index
         self._token = token
+        self.audit = audit
+        """The key of the audit log's chain."""
+        self.audit_is_new = audit_is_new
+        """Whether it was made just now, so that there is no log yet."""
         self._trust_for = trust_for
         self._unwrapped: dict[tuple[KeyId, int], Key] = {}
         self._read: dict[KeyId, tuple[TenantKey, float]] = {}
@@ -59,11 +72,15 @@ class Keyring:
 
         Raises KeyUnavailable when the cell's keys were wrapped by another root.
         """
+        with reaching_redis():
+            audit_is_new = not await redis.hexists(keyspace.WRAPPED_KEYS, f"{_AUDIT}@{_VERSION}")
         return cls(
             keys=TenantKeys(redis),
             root=root,
             index=await _service_key(redis, root, _INDEX, Kind.INDEX_KEY),
             token=await _service_key(redis, root, _TOKEN, Kind.TOKEN_KEY),
+            audit=await _service_key(redis, root, _AUDIT, Kind.AUDIT_KEY),
+            audit_is_new=audit_is_new,
             trust_for=trust_for,
         )
 

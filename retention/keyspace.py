@@ -79,6 +79,12 @@ KEYS_TENDED = "volant:tenantkeys:tended"
 REGISTRATIONS = "volant:callbacks:*"
 """Hashes of callback URLs, one for each tenant, by `registrations_of`."""
 
+AUDIT = "volant:audit"
+"""The stream that is the audit log. A record's id is `number-0`; its fields are the record and its hash."""
+
+AUDIT_ENDS = "volant:audit:ends"
+"""Hash of the audit log's `floor` and `head`, attested. The records between the two are in the log."""
+
 PERSISTENT = (
     DUE,
     TENANTS,
@@ -87,6 +93,8 @@ PERSISTENT = (
     TENANT_KEYS,
     ERASURES,
     OFFER,
+    AUDIT,
+    AUDIT_ENDS,
     *RECOGNITION[:3],
     *NOTIFICATION[:3],
     REGISTRATIONS,

@@ -3,8 +3,10 @@
 The secret and the URL, whose query may hold another one, are never at rest in clear.
 """
 
+import contextlib
 import secrets
 from datetime import datetime, timedelta
+from typing import Final
 
 import msgspec
 import structlog
@@ -12,15 +14,18 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
+from retention.audit import Audit
 from retention.connection import reaching_redis, script
 from retention.erasures import noting
-from retention.errors import CustomerErased, KeyUnavailable, TenantGone, Unsealable
+from retention.errors import CustomerErased, KeyUnavailable, Superseded, TenantGone, Unsealable
 from retention.job import CustomerTag, RegistrationId, TenantId
 from retention.keyring import Keyring
 from retention.log import failure
 from retention.seal import Context, Key, Kind, seal
 
 _HOUR = timedelta(hours=1)
+_CREATE: Final = "speech-to-text.async-recognition-notification-url.create"
+_DELETE: Final = "speech-to-text.async-recognition-notification-url.delete"
 _TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -3
 
 _log = structlog.get_logger()
@@ -55,11 +60,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Registrations:
-    """The callback URLs of one cell's tenants. Raises Unavailable from every method when Redis cannot be reached."""
+    """The callback URLs of one cell's tenants. Raises Unavailable from every method when Redis cannot be reached.
 
-    def __init__(self, redis: Redis, keyring: Keyring) -> None:
+    What a tenant registers and takes back is in the audit log, and raises AuditBroken, too. What goes with a customer
+    or a tenant is part of what is recorded of these.
+    """
+
+    def __init__(self, redis: Redis, keyring: Keyring, audit: Audit) -> None:
         self._redis = redis
         self._keyring = keyring
+        self._audit = audit
         self._note = noting(redis)
         self._register = script(redis, "wrap", "noted", "register")
 
@@ -96,24 +106,25 @@ class Registrations:
                 sealed=seal(key, msgspec.json.encode(_Secrets(url=url, secret=secret)), context),
                 customers=tuple(sorted(labels)),
             )
-            with reaching_redis():
-                landed = await self._register(
-                    keys=[
-                        keyspace.registrations_of(tenant),
-                        keyspace.TENANTS,
-                        keyspace.erased(tenant, tag),
-                        keyspace.TENANT_KEYS,
-                        keyspace.ERASURES,
-                    ],
-                    args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
-                )
-            if landed == _TENANT_GONE:
-                raise TenantGone(tenant)
-            if landed == _ERASED:
-                raise CustomerErased(id_)
-            if landed == _WRAP_REFUSED:
-                continue
-            if landed:
+            with contextlib.suppress(Superseded):
+                async with self._audit.recording(_CREATE, tenant=tenant, target=_target(id_)):
+                    with reaching_redis():
+                        landed = await self._register(
+                            keys=[
+                                keyspace.registrations_of(tenant),
+                                keyspace.TENANTS,
+                                keyspace.erased(tenant, tag),
+                                keyspace.TENANT_KEYS,
+                                keyspace.ERASURES,
+                            ],
+                            args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
+                        )
+                    if landed == _TENANT_GONE:
+                        raise TenantGone(tenant)
+                    if landed == _ERASED:
+                        raise CustomerErased(id_)
+                    if not landed or landed == _WRAP_REFUSED:
+                        raise Superseded(id_)
                 return Registration(id=id_, url=url, secret=secret, created=kept.created, customers=kept.customers)
 
     async def label(self, tenant: TenantId, known: Registration, customer: str, *, began: datetime) -> None:
@@ -123,8 +134,13 @@ class Registrations:
 
     async def remove(self, tenant: TenantId, url: str) -> bool:
         """Take a registration back; what is pending for it is not told any more. Returns whether it was there."""
-        with reaching_redis():
-            return await self._drop(tenant, self._keyring.url_tag(tenant, url)) > 0
+        tag = self._keyring.url_tag(tenant, url)
+        stored = await self._stored(tenant, tag)
+        if not stored:
+            return False
+        async with self._audit.recording(_DELETE, tenant=tenant, target=_target(_decode(stored).id)):
+            with reaching_redis():
+                return await self._drop(tenant, tag) > 0
 
     async def remove_customer(self, tenant: TenantId, customer: CustomerTag) -> None:
         """Take back all registrations that bear a customer's label."""
@@ -204,3 +220,8 @@ def subject_of(kept: bytes) -> RegistrationId:
 def with_key(kept: bytes, key: bytes) -> bytes:
     """Return a registration, as it is stored, with its data key wrapped anew."""
     return _encode(msgspec.structs.replace(_decode(kept), key=key))
+
+
+def _target(id_: RegistrationId) -> str:
+    """Return what the audit log calls a registration: the random part of its id, and nothing made from the URL."""
+    return id_.partition("/")[2]

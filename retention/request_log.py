@@ -127,6 +127,11 @@ class RequestLog:
             audio=unseal_stream(key, bound(Kind.AUDIO), self._audio.read(tenant, job)),
         )
 
+    async def holds(self, tenant: TenantId, job: JobId) -> bool:
+        """Tell whether there is an entry of this job."""
+        with reaching_redis():
+            return bool(await self._redis.exists(keyspace.logged(tenant, job)))
+
     async def erase(self, tenant: TenantId, job: JobId) -> None:
         """Remove the entry of a job, if there is one."""
         with reaching_redis():

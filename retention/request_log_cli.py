@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,7 +44,8 @@ def export(tenant_id: str, job_id: str, to: Path) -> None:
         opened = await retention.request_log.open(TenantId(tenant_id), JobId(job_id))
         with _own(to) as directory:
             try:
-                await _write(opened, directory)
+                async with retention.audit.recording("volant.request-log.read", tenant=tenant_id, target=job_id):
+                    await _write(opened, directory)
             except OSError as error:
                 raise click.ClickException(f"{to} cannot be written to: {error.strerror}") from error
 
@@ -57,12 +58,14 @@ def export(tenant_id: str, job_id: str, to: Path) -> None:
 @click.confirmation_option(prompt="This erases the request log, or the tenant's part of it, for good. Go on?")
 def purge(tenant_id: str | None) -> None:
     """Erase all entries, or a tenant's, at once. The jobs themselves stay."""
-    action: Callable[[Retention], Awaitable[int]] = (
-        (lambda retention: retention.request_log.erase_tenant(TenantId(tenant_id)))
-        if tenant_id
-        else (lambda retention: retention.request_log.erase_all())
-    )
-    click.echo(f"purged {with_retention(action)} entries")
+
+    async def erase(retention: Retention) -> int:
+        log = retention.request_log
+        async with retention.audit.recording("volant.request-log.delete", tenant=tenant_id or "") as doing:
+            doing.count = await (log.erase_tenant(TenantId(tenant_id)) if tenant_id else log.erase_all())
+        return doing.count
+
+    click.echo(f"purged {with_retention(erase)} entries")
 
 
 async def _write(opened: Opened, directory: int) -> None:

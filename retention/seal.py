@@ -89,6 +89,7 @@ class Kind(enum.IntEnum):
     TOKEN_KEY = 7
     USER_TOKEN = 8
     REGISTRATION = 9
+    AUDIT_KEY = 10
 
 
 class Context(Struct, frozen=True, kw_only=True):

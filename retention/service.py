@@ -15,6 +15,8 @@ import msgspec
 import structlog
 
 from retention.audio import AudioStore
+from retention.audit import Audit
+from retention.chain import public
 from retention.entries import Entry
 from retention.errors import (
     CustomerErased,
@@ -72,6 +74,7 @@ class JobService:
         store: JobStore,
         audio: AudioStore,
         log: RequestLog,
+        audit: Audit,
         keyring: Keyring,
         queue: JobQueue,
         tenants: Tenants,
@@ -83,6 +86,7 @@ class JobService:
         self._store = store
         self._audio = audio
         self._log = log
+        self._audit = audit
         self._keyring = keyring
         self._queue = queue
         self._tenants = tenants
@@ -169,18 +173,15 @@ class JobService:
 
         What the request log has of a job that has expired goes, too, though there is no such job any more.
         """
-        tried = False
-        while stored := await self._store.read(tenant, job):
-            if isinstance(stored.job, Processing):
-                raise JobProcessing(job)
-            tried = True
-            # Superseded: claimed, finished or deleted since it was read, or removed by a try whose reply was lost.
-            with contextlib.suppress(Superseded):
-                await self._store.remove(stored.job)
-        if not tried:
-            await self._log.erase(tenant, job)
+        stored = await self._store.read(tenant, job)
+        if stored is None and not await self._log.holds(tenant, job):
             raise NotFound(job)
-        await self._clear(tenant, job)
+        if stored is not None and isinstance(stored.job, Processing):
+            raise JobProcessing(job)  # as often as it is asked for: only what is begun is recorded
+        async with self._audit.recording("speech-to-text.async-recognition-job.delete", tenant=tenant, target=job):
+            await self._delete(tenant, job, stored)
+        if stored is None:
+            raise NotFound(job)
 
     async def delete_tenant(self, tenant: TenantId) -> int:
         """Take away a tenant, its keys and everything it has, in any state. Returns how many jobs went.
@@ -189,20 +190,22 @@ class JobService:
         leaves is taken back by the upload itself. May be repeated until it succeeds. Raises NotFound when
         there was neither such a tenant nor anything of it.
         """
-        known = await self._tenants.dismiss(tenant)
-        await self._keyring.remove(tenant)
-        erased = 0
-        while entries := await self._store.all_of(tenant):
-            # The queue first: while the list names a job, a repetition finds it, whatever broke off.
-            await self._queue.discard(*(entry.job for entry in entries))
-            await self._store.erase(*entries)
-            erased += len(entries)
-        await self._registrations.remove_all(tenant)
-        await self._audio.remove_tenant(tenant)
-        await self._log.erase_tenant(tenant)
-        if not known and not erased:
-            raise NotFound(tenant)
-        return erased
+        if not public(tenant):
+            raise NotFound(tenant)  # a typing error: there never was such an id
+        async with self._audit.recording("volant.tenant.delete", tenant=tenant) as doing:
+            known = await self._tenants.dismiss(tenant)
+            await self._keyring.remove(tenant)
+            while entries := await self._store.all_of(tenant):
+                # The queue first: while the list names a job, a repetition finds it, whatever broke off.
+                await self._queue.discard(*(entry.job for entry in entries))
+                await self._store.erase(*entries)
+                doing.count += len(entries)
+            await self._registrations.remove_all(tenant)
+            await self._audio.remove_tenant(tenant)
+            await self._log.erase_tenant(tenant)
+            if not known and not doing.count:
+                raise NotFound(tenant)
+        return doing.count
 
     async def erase_customer(self, tenant: TenantId, customer: str) -> int:
         """Erase all that bears a customer's label, in any state; return how many jobs went (spec 6.2, promise P3).
@@ -211,18 +214,18 @@ class JobService:
         matter: it stays. May be repeated until it succeeds: the customer's list names a job until all of it is gone.
         """
         tag = self._keyring.tag(tenant, customer)
-        moment = await self._store.fence(tenant, tag, during=self._upload_within + _FENCE_SLACK)
-        await self._registrations.remove_customer(tenant, tag)
-        erased = 0
-        while entries := await self._store.all_of_customer(tenant, tag, until=moment):
-            ids = [entry.job for entry in entries]
-            erased += await self._store.erase(*entries, but_listed=True)
-            await self._queue.discard(*ids)
-            await self._remove_audio(tenant, *ids)
-            await self._store.strike(tenant, tag, entries)
-        await self._log.erase_customer(tenant, tag, until=moment)
-        _log.info("customer erased", tenant=tenant, jobs=erased)
-        return erased
+        async with self._audit.recording("speech-to-text.gdpr-user-data.delete", tenant=tenant) as doing:
+            moment = await self._store.fence(tenant, tag, during=self._upload_within + _FENCE_SLACK)
+            await self._registrations.remove_customer(tenant, tag)
+            while entries := await self._store.all_of_customer(tenant, tag, until=moment):
+                ids = [entry.job for entry in entries]
+                doing.count += await self._store.erase(*entries, but_listed=True)
+                await self._queue.discard(*ids)
+                await self._remove_audio(tenant, *ids)
+                await self._store.strike(tenant, tag, entries)
+            await self._log.erase_customer(tenant, tag, until=moment)
+        _log.info("customer erased", tenant=tenant, jobs=doing.count)
+        return doing.count
 
     async def check(self) -> None:
         """Return when the store is reachable and fit to keep promises. Raises Unavailable."""
@@ -235,6 +238,19 @@ class JobService:
             _, late = await asyncio.wait(self._withdrawals, timeout=CLOSE_WITHIN)
             for task in late:
                 task.cancel()
+
+    async def _delete(self, tenant: TenantId, job: JobId, stored: Stored | None) -> None:
+        if stored is None:
+            await self._log.erase(tenant, job)
+            return
+        while stored is not None:
+            if isinstance(stored.job, Processing):
+                raise JobProcessing(job)
+            # Superseded: claimed, finished or deleted since it was read, or removed by a try whose reply was lost.
+            with contextlib.suppress(Superseded):
+                await self._store.remove(stored.job)
+            stored = await self._store.read(tenant, job)
+        await self._clear(tenant, job)
 
     async def _admit(self, stored: Stored) -> None:
         """Return when a job's key may be used, or has gone because the job holds nothing any more."""

@@ -210,6 +210,9 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     request_log_retention: Annotated[Duration, Meta(description="How long the request log is kept.")] = timedelta(
         days=30
     )
+    audit_retention: Annotated[Duration, Meta(description="How long a record of the audit log is kept.")] = timedelta(
+        days=365
+    )
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level logged.")] = (
         "info"
     )
@@ -265,6 +268,7 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
+            (self.audit_retention >= timedelta(days=1), "audit_retention must be at least a day"),
             (
                 not url.password and "password" not in query,
                 "redis_url must not hold a password: put it into a file and name it in redis_password_file",

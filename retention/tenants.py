@@ -7,6 +7,7 @@ bites with the next one.
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import datetime
 from typing import Any
@@ -16,12 +17,15 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
+from retention.acting import act_as_key
+from retention.audit import Audit
 from retention.connection import reaching_redis
 from retention.errors import NotFound
 from retention.job import TenantId
 from retention.tenant import Tenant
 
 _PREFIX = "volant"
+_FORM = re.compile(rf"{_PREFIX}_([0-9a-f]{{12}})_[A-Za-z0-9_-]{{43}}")
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
 
@@ -39,16 +43,22 @@ _api_key = msgspec.json.Decoder(ApiKey).decode
 
 
 class Tenants:
-    """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached."""
+    """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached.
 
-    def __init__(self, redis: Redis) -> None:
+    What changes a tenant or its keys is in the audit log, and raises AuditBroken; the end of a tenant is for
+    `JobService.delete_tenant` to record, of which it is a part.
+    """
+
+    def __init__(self, redis: Redis, audit: Audit) -> None:
         self._redis = redis
+        self._audit = audit
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
         """Add a tenant."""
         tenant = Tenant(id=TenantId(secrets.token_hex(8)), name=name, created=now)
-        with reaching_redis():
-            await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
+        async with self._audit.recording("volant.tenant.create", tenant=tenant.id):
+            with reaching_redis():
+                await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
         return tenant
 
     async def get(self, tenant: TenantId) -> Tenant:
@@ -62,8 +72,9 @@ class Tenants:
     async def update(self, tenant: TenantId, **changes: Any) -> Tenant:
         """Change what is known of a tenant, by field. Raises NotFound."""
         changed = msgspec.structs.replace(await self.get(tenant), **changes)
-        with reaching_redis():
-            await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
+        async with self._audit.recording("volant.tenant.update", tenant=tenant, detail=" ".join(sorted(changes))):
+            with reaching_redis():
+                await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
         return changed
 
     async def all(self) -> list[Tenant]:
@@ -90,7 +101,9 @@ class Tenants:
         with reaching_redis():
             if not await self._redis.hexists(keyspace.TENANTS, tenant):
                 raise NotFound(tenant)
-            await self._redis.hset(keyspace.API_KEYS, key.id, msgspec.json.encode(key))
+        async with self._audit.recording("volant.credential.create", tenant=tenant, target=key.id):
+            with reaching_redis():
+                await self._redis.hset(keyspace.API_KEYS, key.id, msgspec.json.encode(key))
         return f"{_PREFIX}_{key.id}_{secret}"
 
     async def keys(self, tenant: TenantId) -> list[ApiKey]:
@@ -102,13 +115,21 @@ class Tenants:
     async def revoke(self, key_id: str) -> None:
         """Make a key useless, at once. Raises NotFound."""
         with reaching_redis():
-            if not await self._redis.hdel(keyspace.API_KEYS, key_id):
-                raise NotFound(key_id)
+            found = await self._redis.hget(keyspace.API_KEYS, key_id)
+        if found is None:
+            raise NotFound(key_id)
+        async with self._audit.recording("volant.credential.revoke", tenant=_api_key(found).tenant, target=key_id):
+            with reaching_redis():
+                await self._redis.hdel(keyspace.API_KEYS, key_id)
 
     async def authenticate(self, presented: str) -> Tenant | None:
-        """Return whose key this is, or None when it is malformed, unknown or revoked."""
+        """Return whose key this is, who acts from now on, or None when it is malformed, unknown or revoked."""
         found = await self.find(presented)
-        return found[1] if found else None
+        if found is None:
+            return None
+        key, owner = found
+        act_as_key(key.id)
+        return owner
 
     async def owner(self, tenant: TenantId, key_id: str) -> Tenant | None:
         """Return the tenant if there is such a one, and such a key, and the key is the tenant's."""
@@ -136,6 +157,12 @@ class Tenants:
             # A key that was made while its tenant was being dismissed outlives it, and must open nothing.
             owner = await self._redis.hget(keyspace.TENANTS, key.tenant)
         return (key, _tenant(owner)) if owner is not None else None
+
+
+def public_id(presented: str) -> str:
+    """Return the public id in what has the form of an API key, whether there is such a key or not; else ""."""
+    found = _FORM.fullmatch(presented)
+    return found[1] if found else ""
 
 
 def _digest(secret: str) -> str:

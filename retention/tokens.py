@@ -21,6 +21,7 @@ import msgspec
 from jwt.types import Options
 from msgspec import Struct
 
+from retention.acting import act_as_key
 from retention.job import TenantId
 from retention.keyring import Keyring
 from retention.store import JobStore
@@ -104,7 +105,9 @@ class Tokens:
         return await self._owner(claims) if claims else None
 
     async def _owner(self, claims: _Claims) -> Tenant | None:
-        return await self._tenants.owner(claims.sub, claims.key)
+        if owner := await self._tenants.owner(claims.sub, claims.key):
+            act_as_key(claims.key)
+        return owner
 
     def _read(self, presented: str) -> _Claims | None:
         """Return what a token claims that we have signed; of any other text None."""

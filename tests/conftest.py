@@ -1,5 +1,7 @@
 """The fixtures of all tests."""
 
+from hypothesis import settings
+
 from tests.clouds import azure, s3
 from tests.javascript import drive, node
 from tests.stack import calling, fresh_stack, nothing_is_kept_forever, redis, redis_server, stack
@@ -16,3 +18,7 @@ __all__ = [
     "s3",
     "stack",
 ]
+
+# How long an example takes is the machine's matter.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")

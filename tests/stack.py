@@ -5,8 +5,8 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +19,11 @@ from redis.asyncio import Redis
 from deploy.acl import make_users
 from deploy.processes import RedisServer, find_redis_server, temporary_directory
 from deploy.stack import Stack
+from retention.bootstrap import open_audit
+from retention.keyring import Keyring
 from retention.keyspace import OFFER, PERSISTENT
 from retention.privileges import FORBIDDEN
+from retention.roots.file import FileRoot
 from retention.tenants import Tenants
 from tests.recognizers import CALLING, EMBEDDED
 
@@ -92,10 +95,18 @@ class StackUnderTest(Stack):
 
     async def _created(self, name: str) -> tuple[str, str]:
         now = datetime.now(UTC)
-        async with Redis.from_url(self.redis_url) as redis:
-            tenants = Tenants(redis)
+        async with tenants_of(self) as tenants:
             tenant = (await tenants.create(name, now=now)).id
             return tenant, await tenants.create_key(tenant, now=now)
+
+
+@asynccontextmanager
+async def tenants_of(stack: Stack) -> AsyncIterator[Tenants]:
+    """Give the tenants of a stack, as an operator has them."""
+    async with Redis.from_url(stack.redis_url) as redis:
+        root = FileRoot.open(stack.data / "root.key", create=True)
+        audit = await open_audit(redis, await Keyring.open(redis, root), retention=timedelta(days=365))
+        yield Tenants(redis, audit)
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,16 @@ import aiohttp
 import pytest
 import trustme
 from ibm_cloud_sdk_core.authenticators import IAMAuthenticator
-from redis.asyncio import Redis
 
 from deploy.processes import StackError
 from deploy.stack import Stack
 from retention.job import TenantId
-from retention.tenants import Tenants
 from tests.acceptance.test_run_and_demo import run_volant
 from tests.acceptance.test_sdk import refusal, result_of, sdk
 from tests.certificates import Authority
 from tests.javascript import Program, Sdk
 from tests.recognizers import QUICK, recording
-from tests.stack import running_stack
+from tests.stack import running_stack, tenants_of
 
 LISTENERS = """
 [[listeners]]
@@ -148,11 +146,11 @@ async def test_a_tenant_is_served_where_the_operator_says(secured: Stack, author
         return await status(secured, "public", apikey, public), await status(secured, "private", apikey, private)
 
     assert await served() == (200, 200)
-    async with Redis.from_url(secured.redis_url) as redis:
+    async with tenants_of(secured) as tenants:
         for endpoints, expected in (("private", (403, 200)), ("public", (200, 403)), ("both", (200, 200))):
-            await Tenants(redis).update(TenantId(tenant), endpoints=endpoints)
+            await tenants.update(TenantId(tenant), endpoints=endpoints)
             assert await served() == expected
-        await Tenants(redis).update(TenantId(tenant), networks=("10.0.0.0/8",))
+        await tenants.update(TenantId(tenant), networks=("10.0.0.0/8",))
         assert await served() == (403, 403)
     assert await status(secured, "behind a proxy", apikey, True, X_Forwarded_For="10.1.2.3") == 200
     assert await status(secured, "behind a proxy", apikey, True, X_Forwarded_For="10.1.2.3, 192.0.2.1") == 403

@@ -11,6 +11,8 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.audio_directory import AudioDirectory
+from retention.audit import Audit
+from retention.bootstrap import open_audit
 from retention.caretaking import Caretaker
 from retention.custody import Custody
 from retention.erasures import ErasureHorizon
@@ -37,6 +39,7 @@ from retention.wrapped import WrappedKeys
 
 HOUR = timedelta(hours=1)
 WEEK = timedelta(days=7)
+YEAR = timedelta(days=365)
 RESCUE_AFTER = timedelta(seconds=30)
 SUBMISSION = Submission(media=Media(type="audio/wav", rate=16000), model="en-US_Multimedia")
 AUDIO = b"RIFF of a whispered secret"
@@ -54,6 +57,7 @@ class Cell:
     queue: JobQueue
     audio: AudioDirectory
     log: RequestLog
+    audit: Audit
     keyring: Keyring
     tenants: Tenants
     registrations: Registrations
@@ -188,11 +192,12 @@ async def open_cell(
     audio = AudioDirectory(directory)
     await audio.prepare()
     keyring = await Keyring.open(redis, FileRoot(root or Key.random()), trust_for=0)
+    audit = await open_audit(redis, keyring, retention=YEAR)
     log = RequestLog(redis, store=store, audio=LoggedDirectory(directory), keyring=keyring, retention=request_log)
     if request_log:
         await LoggedDirectory(directory).prepare()
-    tenants = Tenants(redis)
-    registrations = Registrations(redis, keyring)
+    tenants = Tenants(redis, audit)
+    registrations = Registrations(redis, keyring, audit)
     erasures = ErasureHorizon(redis, rewrite_every=HOUR)
     return Cell(
         redis=redis,
@@ -201,6 +206,7 @@ async def open_cell(
         queue=queue,
         audio=audio,
         log=log,
+        audit=audit,
         keyring=keyring,
         tenants=tenants,
         registrations=registrations,
@@ -210,6 +216,7 @@ async def open_cell(
             store=store,
             audio=audio,
             log=log,
+            audit=audit,
             keyring=keyring,
             queue=queue,
             tenants=tenants,
@@ -223,6 +230,7 @@ async def open_cell(
             store=store,
             audio=audio,
             log=log,
+            audit=audit,
             keyring=keyring,
             queue=queue,
             erasures=erasures,

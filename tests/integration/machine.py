@@ -58,6 +58,7 @@ class Machine(RuleBasedStateMachine):
             store=self.cell.store,
             audio=self.cell.audio,
             log=self.cell.log,
+            audit=self.cell.audit,
             keyring=self.cell.keyring,
             queue=self.cell.queue,
             erasures=self.cell.erasures,

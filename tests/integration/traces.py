@@ -37,6 +37,9 @@ async def _content(redis: Redis, key: bytes) -> bytes:
             parts = await redis.lrange(key, 0, -1)
         case b"zset":
             parts = await redis.zrange(key, 0, -1)
+        case b"stream":
+            entries = await redis.xrange(key)
+            parts = chain.from_iterable(chain.from_iterable(fields.items()) for _, fields in entries)
         case b"none":  # expired since it was listed
             parts = []
         case _:

@@ -16,7 +16,9 @@ from yarl import URL
 
 from api.app import create_app
 from api.listener import listening
+from retention.audit import Audit
 from retention.bootstrap import Retention
+from retention.denials import Denials
 from retention.errors import JobProcessing, NotFound, NothingOffered, NotRegistered, RetentionError
 from retention.job import (
     Callback,
@@ -190,6 +192,21 @@ class FakeTenants:
         self.tenant = msgspec.structs.replace(self.tenant, endpoints=endpoints, networks=networks)
 
 
+class FakeAudit:
+    """Takes whatever is denied, for `Denials`: a record, and how many it stands for. `trouble` is raised while set."""
+
+    def __init__(self) -> None:
+        self.denied: list[tuple[str, str, str, int]] = []
+        self.trouble: RetentionError | None = None
+
+    async def write(self, event: str, outcome: str, *, detail: str, source: str, target: str, count: int) -> None:
+        """Remember why, where from, what for and how often."""
+        assert (event, outcome) == ("volant.access.deny", "denied")
+        if self.trouble is not None:
+            raise self.trouble
+        self.denied.append((detail, source, target, count))
+
+
 @dataclass
 class FakeOffers:
     """Has the offer of the embedded engine, unless another is set."""
@@ -259,7 +276,9 @@ class Api:
         tokens: FakeTokens,
         callbacks: FakeCallbacks,
         offers: FakeOffers,
+        audit: FakeAudit,
     ) -> None:
+        self.audit = audit
         self.offers = offers
         self.urls = urls
         self.url = urls[0]
@@ -328,13 +347,15 @@ async def serving(
         callbacks: FakeCallbacks
         offers: FakeOffers
         privileges: FakePrivileges
+        denials: Denials
 
+    audit = FakeAudit()
+    denials = Denials(cast("Audit", audit))
     configured = Settings(**{"port": 0, **settings})
-    app = create_app(
-        configured, cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers, FakePrivileges()))
-    )
+    fake = Fake(jobs, tokens.tenants, tokens, callbacks, offers, FakePrivileges(), denials)
+    app = create_app(configured, cast("Retention", fake))
     async with (
         listening(app, configured.listening(), grace=grace) as urls,
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust or True)) as session,
     ):
-        yield Api(urls, session, trust=trust, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers)
+        yield Api(urls, session, trust=trust, jobs=jobs, tokens=tokens, callbacks=callbacks, offers=offers, audit=audit)
