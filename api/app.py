@@ -9,8 +9,9 @@ import structlog
 from aiohttp import web
 
 from api import cors, openapi, page, problems, routes
+from api.admission import Admission
 from api.backoff import Backoff
-from api.context import BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
+from api.context import ADMISSION, BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
 from retention.bootstrap import Retention
 from retention.errors import RetentionError
 from retention.log import failure
@@ -29,6 +30,7 @@ def create_app(settings: Settings, retention: Retention) -> web.Application:
     app = web.Application(middlewares=[_answer])
     app[SETTINGS] = settings
     app[RETENTION] = retention
+    app[ADMISSION] = Admission()
     app[BACKOFF] = Backoff()
     document = openapi.document(routes.SERVICE, routes.ALONE)
     app[DOCUMENT] = msgspec.json.encode(document)

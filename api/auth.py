@@ -12,19 +12,25 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from api.backoff import source_of
-from api.context import BACKOFF, RETENTION, TENANT
+from api.context import ADMISSION, BACKOFF, CREDENTIAL, RETENTION, TENANT
 from api.problems import UNAUTHORIZED, WRONG_CREDENTIALS, Problem
-from retention.job import TenantId
+from retention.limits import Credential, Rate
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def authenticated(handler: Handler) -> Handler:
-    """Serve only requests that bear a valid key or token; refuse others with 401, before their bodies are read."""
+def authenticated(handler: Handler, counts: Rate) -> Handler:
+    """Serve only requests that bear a valid key or token; refuse others with 401, before their bodies are read.
+
+    They are counted as requests of that kind, and refused with 429, as early, while a limit is reached.
+    """
 
     async def guarded(request: web.Request) -> web.Response:
-        request[TENANT] = await _tenant(request)
-        return await handler(request)
+        header = request.headers.get("Authorization", "")
+        async with request.app[ADMISSION].watch(request, header, counts):
+            request[CREDENTIAL] = await _credential(request, counts)
+            request[TENANT] = request[CREDENTIAL].tenant
+            return await handler(request)
 
     return guarded
 
@@ -33,25 +39,26 @@ async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes])
     """Give the audio; raise Problem 401 at its end if the key was revoked while it came in, which may take long."""
     async for piece in audio:
         yield piece
-    await _tenant(request, again=True)
+    await _credential(request, None)
 
 
-async def _tenant(request: web.Request, *, again: bool = False) -> TenantId:
+async def _credential(request: web.Request, counts: Rate | None) -> Credential:
+    """Return the credential of a request, counted; or, to look at it again, not."""
     header = request.headers.get("Authorization", "")
     if not header:
         # Not counted, and never 429: some clients present their credentials only when a 401 asks (spec 0, no. 4).
         raise UNAUTHORIZED.problem()
     tenants, tokens = request.app[RETENTION].tenants, request.app[RETENTION].tokens
     if key := presented_key(header):
-        tenant = await tenants.authenticate(key)
+        credential = await tenants.authenticate(key, counts)
     elif token := presented_token(header):
-        tenant = await (tokens.authenticate_again if again else tokens.authenticate)(token)
+        credential = await (tokens.authenticate(token, counts) if counts else tokens.authenticate_again(token))
     else:
-        tenant = None
-    if tenant is None:
+        credential = None
+    if credential is None:
         count_failure(request)
         raise UNAUTHORIZED.problem()
-    return tenant
+    return credential
 
 
 def count_failure(request: web.Request) -> None:

@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from api import answers, bodies, responses
 from api.auth import count_failure
-from api.context import RETENTION, SETTINGS, TENANT, TRANSACTION
+from api.context import ADMISSION, RETENTION, SETTINGS, TENANT, TRANSACTION
 from api.operations import BASE, Answer, Body, Operation
-from api.problems import UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
+from api.problems import LIMITED, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
 
 LARGEST = 8192
 """The largest body that is read, in bytes. IBM's SDKs send a few hundred."""
@@ -36,7 +36,9 @@ async def token(request: web.Request) -> web.Response:
     form = parse_qs((await _body(request)).decode(errors="replace"))
     if form.get("grant_type", [""])[0] != GRANT:
         return responses.unknown_grant(request[TRANSACTION], taken=GRANT)
-    bought = await request.app[RETENTION].tokens.issue(form.get("apikey", [""])[0])
+    key = form.get("apikey", [""])[0]
+    async with request.app[ADMISSION].watch(request, key, "tokens"):
+        bought = await request.app[RETENTION].tokens.issue(key)
     if bought is None:
         count_failure(request)
         return responses.unknown_key(request[TRANSACTION])
@@ -50,7 +52,9 @@ async def authorize(request: web.Request) -> web.Response:
         credentials = msgspec.json.decode(await _body(request), type=Credentials)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         credentials = Credentials()
-    bought = await request.app[RETENTION].tokens.issue(credentials.api_key or credentials.password or "")
+    key = credentials.api_key or credentials.password or ""
+    async with request.app[ADMISSION].watch(request, key, "tokens"):
+        bought = await request.app[RETENTION].tokens.issue(key)
     if bought is None:
         count_failure(request)
         raise UNAUTHORIZED.problem()
@@ -63,7 +67,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.….…"
-_BODY_REFUSALS = (*bodies.refusals(LARGEST), WRONG_CREDENTIALS, UNAVAILABLE)
+_BODY_REFUSALS = (*bodies.refusals(LARGEST), WRONG_CREDENTIALS, LIMITED, UNAVAILABLE)
 
 TOKEN = Operation(
     handler=token,

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from api.auth import Handler
-from api.problems import INTERNAL, MALFORMED, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS, Refusal
+from api.problems import INTERNAL, LIMITED, MALFORMED, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS, Refusal
+from retention.limits import Rate
 
 BASE = "https://base.invalid"
 """Stands for the address of the service, which depends on the request, in everything that is made at the start."""
@@ -21,7 +22,7 @@ USER_TOKEN = "job25"  # noqa: S105 - it is no secret
 EVERYWHERE = (MALFORMED, INTERNAL)
 """What every request may meet."""
 
-KEYED = (UNAUTHORIZED, WRONG_CREDENTIALS, UNAVAILABLE)
+KEYED = (UNAUTHORIZED, WRONG_CREDENTIALS, LIMITED, UNAVAILABLE)
 """What requests may meet that need credentials."""
 
 
@@ -68,7 +69,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One operation. `id` is, for what IBM's SDKs call, the name of the method there.
 
     `arguments` are curl's, beside the credentials and the address, and `query` is in that address; `python` is the
-    same with IBM's SDK. `leads_to` are the ids of operations that take the `id` of the answer.
+    same with IBM's SDK. `counts` is what requests are counted as, if they bear credentials. `leads_to` are the ids of
+    operations that take the `id` of the answer.
     """
 
     handler: Handler
@@ -77,6 +79,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     means: str = ""
     keyed: bool = True
+    counts: Rate = "polls"
     fields: tuple[Field, ...] = ()
     body: Body | None = None
     answers: tuple[Answer, ...]

@@ -25,6 +25,7 @@ from retention.logged_audio import LoggedAudio
 from retention.offers import Offers
 from retention.outbox import Outbox
 from retention.queue import JobQueue
+from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
@@ -45,6 +46,7 @@ class Retention:
     jobs: JobService
     request_log: RequestLog
     tenants: Tenants
+    quotas: Quotas
     registrations: Registrations
     callbacks: Callbacks
     telling: Telling
@@ -86,7 +88,8 @@ async def open_retention(
         await _reach(redis, wait=role != "admin")
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
-        tenants = Tenants(redis)
+        tenants = Tenants(redis, limits=settings.limits())
+        quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
         registrations = Registrations(redis, keyring)
         request_log = RequestLog(
@@ -105,6 +108,7 @@ async def open_retention(
             queue=queue,
             tenants=tenants,
             registrations=registrations,
+            quotas=quotas,
             readiness=readiness,
             patience=settings.patience,
             upload_within=settings.upload_within,
@@ -115,6 +119,7 @@ async def open_retention(
             jobs=jobs,
             request_log=request_log,
             tenants=tenants,
+            quotas=quotas,
             registrations=registrations,
             callbacks=Callbacks(
                 registrations=registrations,

@@ -8,7 +8,8 @@ with its key; then the bytes go; then the reply.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,6 +21,7 @@ from retention.errors import (
     CustomerErased,
     JobProcessing,
     KeyUnavailable,
+    LimitReached,
     NotFound,
     Superseded,
     TenantGone,
@@ -40,8 +42,10 @@ from retention.job import (
     new_job_id,
 )
 from retention.keyring import Keyring
+from retention.limits import Credential
 from retention.log import failure
 from retention.queue import JobQueue
+from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
@@ -74,6 +78,7 @@ class JobService:
         queue: JobQueue,
         tenants: Tenants,
         registrations: Registrations,
+        quotas: Quotas,
         readiness: Readiness,
         patience: timedelta,
         upload_within: timedelta,
@@ -85,6 +90,7 @@ class JobService:
         self._queue = queue
         self._tenants = tenants
         self._registrations = registrations
+        self._quotas = quotas
         self._readiness = readiness
         self._patience = patience
         self._upload_within = upload_within
@@ -94,9 +100,16 @@ class JobService:
         """Return the time by the store's clock."""
         return await self._store.now()
 
+    def upload(self, credential: Credential, *, size: int) -> AbstractAsyncContextManager[datetime]:
+        """Admit an upload of so many bytes, 0: it is not known how many; it is under way while the block lasts.
+
+        Gives the time by `now`. Raises LimitReached.
+        """
+        return self._quotas.upload(credential, size=size)
+
     async def submit(
         self,
-        tenant: TenantId,
+        credential: Credential,
         submission: Submission,
         audio: AsyncIterable[bytes],
         *,
@@ -110,18 +123,28 @@ class JobService:
 
         `began` is the time by `now` before anything of the upload was read. Whatever `audio` raises is passed on,
         and then nothing is left. Raises Unavailable when the job could not be kept, TenantGone when its tenant was
-        deleted meanwhile, CustomerErased when its customer was erased since it began.
+        deleted meanwhile, CustomerErased when its customer was erased since it began, LimitReached when too much waits.
         """
-        id_ = new_job_id()
+        tenant, id_ = credential.tenant, new_job_id()
         key = Key.random()
-        await self._audio.write(tenant, id_, seal_stream(key, Context(kind=Kind.AUDIO, tenant=tenant, job=id_), audio))
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for piece in audio:
+                size += len(piece)
+                yield piece
+
+        context = Context(kind=Kind.AUDIO, tenant=tenant, job=id_)
+        await self._audio.write(tenant, id_, seal_stream(key, context, counted()))
         # Shielded: a client that hangs up now must find the job whole or not at all.
         return await asyncio.shield(
             self._record(
-                tenant,
+                credential,
                 id_,
                 key,
                 submission,
+                size=size,
                 began=began,
                 results_ttl=results_ttl,
                 customer=self._keyring.tag(tenant, customer) if customer is not None else None,
@@ -230,17 +253,19 @@ class JobService:
 
     async def _record(
         self,
-        tenant: TenantId,
+        credential: Credential,
         id_: JobId,
         key: Key,
         submission: Submission,
         *,
+        size: int,
         began: datetime,
         results_ttl: timedelta,
         customer: CustomerTag | None,
         callback: Callback | None,
         user_token: str,
     ) -> Waiting:
+        tenant = credential.tenant
         sealed: dict[Field, bytes] = {
             "key": self._keyring.wrap(key, tenant, id_),
             "submission": seal(
@@ -264,11 +289,11 @@ class JobService:
                     customer=customer,
                     callback=callback,
                 )
-                await self._store.write(job, now=now, sealed=sealed, began=began)
+                await self._store.write(job, now=now, sealed=sealed, began=began, credential=credential, size=size)
             if not await self._audio.holds(tenant, id_):
                 # This process was away for so long between the two that the sweep took the audio for an orphan.
                 raise Unavailable("the audio was swept before it had a record")
-        except (TenantGone, CustomerErased):
+        except (TenantGone, CustomerErased, LimitReached):
             await self._audio.remove(tenant, id_)
             raise
         except (Unavailable, TimeoutError) as error:

@@ -16,8 +16,9 @@ from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.delivery import delivery
 from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
-from retention.errors import CustomerErased, Superseded, TenantGone
+from retention.errors import CustomerErased, LimitReached, Superseded, TenantGone
 from retention.job import Completed, CustomerTag, Failed, Job, JobId, Processing, TenantId, Unfinished
+from retention.limits import QUOTAS, Credential, Limits
 from retention.notification import Pending, event_of
 
 LISTED = 100
@@ -25,6 +26,8 @@ LISTED = 100
 
 _PAGE = 100
 _TENANT_GONE, _ERASED = -1, -2
+_QUOTAS = {-3: QUOTAS[0], -4: QUOTAS[1]}
+_AGAIN = timedelta(seconds=10)
 _WAS_THERE = 2
 _SLACK = timedelta(minutes=1)
 
@@ -109,12 +112,17 @@ class JobStore:
         now: datetime,
         sealed: Mapping[Field, bytes] | None = None,
         began: datetime | None = None,
+        credential: Credential | None = None,
+        size: int = 0,
+        heard: timedelta = timedelta(0),
     ) -> None:
         """Write the record onto the revision before its own; an empty sealed field is dropped.
 
         The event that this move is, if it is one, is kept and queued in the same step. `began` is when the upload
-        of a first revision did. Raises Superseded when another revision, or none, is stored; of a first revision
-        TenantGone when its tenant was deleted, and CustomerErased when its customer was erased since it began.
+        of a first revision did; it is counted as waiting, with its `size` in bytes, against whoever asked for it.
+        `heard` is how much audio was decoded for a final one. Raises Superseded when another revision, or none, is
+        stored; of a first revision TenantGone when its tenant was deleted, CustomerErased when its customer was
+        erased since it began, and LimitReached when too much waits.
         """
         expires, look = self._moments(job, now)
         fields = dict(sealed or {})
@@ -136,6 +144,8 @@ class JobStore:
                     queue.delivery(job.id),
                     queue.wake,
                     queue.sequence,
+                    keyspace.waiting_of(job.tenant),
+                    keyspace.audio_of(job.tenant),
                     *lists(entry_of(job)),
                 ],
                 args=[
@@ -150,6 +160,10 @@ class JobStore:
                     queue.entry(job.id),
                     tells,
                     _life_ms(expires - now),
+                    size,
+                    credential.key if credential else "",
+                    *_most(credential),
+                    heard // timedelta(milliseconds=1) if isinstance(job, Completed | Failed) else "",
                     *(item for pair in fields.items() for item in pair),
                 ],
             )
@@ -157,14 +171,17 @@ class JobStore:
             raise TenantGone(job.tenant)
         if landed == _ERASED:
             raise CustomerErased(job.id)
+        if landed in _QUOTAS:
+            raise LimitReached(_QUOTAS[landed], _AGAIN)
         if not landed:
             raise Superseded(job.id)
 
     async def remove(self, job: Job) -> None:
         """Remove a job, with its key and every entry, if its revision still stands. Raises Superseded."""
         entry = entry_of(job)
+        places = [*everywhere(entry), keyspace.waiting_of(entry.tenant)]
         with reaching_redis():
-            removed = await self._remove(keys=everywhere(entry), args=[str(job.revision), member(entry), 2])
+            removed = await self._remove(keys=places, args=[str(job.revision), member(entry), 2])
         if not removed:
             raise Superseded(job.id)
 
@@ -180,6 +197,7 @@ class JobStore:
                         keyspace.jobs_of_customer(entry.tenant, entry.customer) if but_listed and entry.customer else ""
                     )
                     places = [place for place in everywhere(entry) if place != kept]
+                    places.append(keyspace.waiting_of(entry.tenant))
                     await self._remove(keys=places, args=["", member(entry), 2], client=pipe)
                 return sum(removed == _WAS_THERE for removed in await pipe.execute())
 
@@ -188,7 +206,8 @@ class JobStore:
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
-                    await self._remove(keys=places_of(entry), args=["", member(entry), 1], client=pipe)
+                    places = [*places_of(entry), keyspace.waiting_of(entry.tenant)]
+                    await self._remove(keys=places, args=["", member(entry), 1], client=pipe)
                 await pipe.execute()
 
     async def strike(self, tenant: TenantId, customer: CustomerTag, entries: list[Entry]) -> None:
@@ -292,6 +311,12 @@ class JobStore:
                 patience = job.deadline - job.created
                 look = now + self._rescue_after
                 return job.deadline + patience, min(look, job.deadline) if job.deadline > now else look
+
+
+def _most(credential: Credential | None) -> list[float | str]:
+    """Return the most jobs and the most bytes that may wait, of the tenant and then of the key; empty: no limit."""
+    whose = (credential.limits, credential.limits_of_key) if credential else (Limits(), Limits())
+    return [limits.of(quota) or "" for limits in whose for quota in ("waiting", "bytes")]
 
 
 def _found(record: bytes | None, now: datetime) -> Job | Damaged | None:

@@ -2,13 +2,14 @@
 
 A key reads `volant_<public id>_<secret>`: the id finds the record, the secret is 256 random bits, so
 a plain SHA-256 digest is as good as a slow one. Every request looks the key up, so that a revocation
-bites with the next one.
+bites with the next one, and is counted in the same step.
 """
 
 import hashlib
 import hmac
 import secrets
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,9 +17,10 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.connection import reaching_redis
-from retention.errors import NotFound
+from retention.connection import reaching_redis, script
+from retention.errors import LimitReached, NotFound
 from retention.job import TenantId
+from retention.limits import Credential, Limits, Rate
 from retention.notification import Hash
 
 _PREFIX = "volant"
@@ -35,6 +37,8 @@ class Tenant(Struct, frozen=True, kw_only=True):
     """The hash of callback signatures; None: the service's setting."""
     learning_opt_out: bool = False
     """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
+    limits: Limits = Limits()
+    """What was set for this tenant; the rest is in the settings."""
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -44,17 +48,27 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     tenant: TenantId
     digest: str
     created: datetime
+    limits: Limits = Limits()
+    """What was set for this key: it holds beside the limits of the tenant."""
 
+
+_IDLE = timedelta(minutes=1)
+"""How long an idle bucket is kept: when it expires, Redis writes that into its append-only file."""
 
 _tenant = msgspec.json.Decoder(Tenant).decode
 _api_key = msgspec.json.Decoder(ApiKey).decode
 
 
 class Tenants:
-    """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached."""
+    """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached.
 
-    def __init__(self, redis: Redis) -> None:
+    `limits` are those of a tenant for which nothing else is set.
+    """
+
+    def __init__(self, redis: Redis, *, limits: Limits = Limits()) -> None:  # noqa: B008 - it is immutable
         self._redis = redis
+        self._limits = limits
+        self._admit = script(redis, "admit")
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
         """Add a tenant."""
@@ -95,10 +109,10 @@ class Tenants:
                 gone, *_ = await pipe.execute()
         return bool(gone)
 
-    async def create_key(self, tenant: TenantId, *, now: datetime) -> str:
+    async def create_key(self, tenant: TenantId, *, now: datetime, limits: Limits = Limits()) -> str:  # noqa: B008
         """Return the text of a new API key, which is not kept and cannot be shown again. Raises NotFound."""
         secret = secrets.token_urlsafe(32)
-        key = ApiKey(id=secrets.token_hex(6), tenant=tenant, digest=_digest(secret), created=now)
+        key = ApiKey(id=secrets.token_hex(6), tenant=tenant, digest=_digest(secret), created=now, limits=limits)
         with reaching_redis():
             if not await self._redis.hexists(keyspace.TENANTS, tenant):
                 raise NotFound(tenant)
@@ -117,22 +131,25 @@ class Tenants:
             if not await self._redis.hdel(keyspace.API_KEYS, key_id):
                 raise NotFound(key_id)
 
-    async def authenticate(self, presented: str) -> TenantId | None:
-        """Return whose key this is, or None when it is malformed, unknown or revoked."""
-        key = await self.find(presented)
-        return key.tenant if key else None
-
-    async def holds(self, tenant: TenantId, key_id: str) -> bool:
-        """Tell whether there is such a tenant, and such a key, and whether the key is the tenant's."""
+    async def update_key(self, key_id: str, limits: Mapping[str, float | None]) -> None:
+        """Change the limits of a key, by name. Raises NotFound."""
         with reaching_redis():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hexists(keyspace.TENANTS, tenant)
-                pipe.hget(keyspace.API_KEYS, key_id)
-                exists, found = await pipe.execute()
-        return bool(exists) and found is not None and _api_key(found).tenant == tenant
+            found = await self._redis.hget(keyspace.API_KEYS, key_id)
+            if found is None:
+                raise NotFound(key_id)
+            key = _api_key(found)
+            changed = msgspec.structs.replace(key, limits=msgspec.structs.replace(key.limits, **limits))
+            await self._redis.hset(keyspace.API_KEYS, key_id, msgspec.json.encode(changed))
 
-    async def find(self, presented: str) -> ApiKey | None:
-        """Return what is kept of this key, or None when it is malformed, unknown or revoked."""
+    def in_force(self, tenant: Tenant) -> Limits:
+        """Return the limits of a tenant."""
+        return tenant.limits.over(self._limits)
+
+    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+        """Return whose key this is, or None when it is malformed, unknown or revoked.
+
+        A good one is counted as a request of that kind. Raises LimitReached.
+        """
         prefix, _, rest = presented.partition("_")
         key_id, _, secret = rest.partition("_")
         with reaching_redis():
@@ -142,9 +159,35 @@ class Tenants:
         matches = hmac.compare_digest(_digest(secret), key.digest if key else _NOBODY)
         if key is None or not matches or prefix != _PREFIX:
             return None
+        return await self.admit(key.tenant, key.id, counts)
+
+    async def admit(self, tenant: TenantId, key_id: str, counts: Rate | None = None) -> Credential | None:
+        """Return the credential of a tenant and its key; None when there is no such tenant, or no such key of its.
+
+        A key that was made while its tenant was being dismissed outlives it, and must open nothing. It is counted
+        as a request of that kind. Raises LimitReached.
+        """
+        buckets = [keyspace.bucket_of(counts, tenant), keyspace.bucket_of(counts, tenant, key_id)] if counts else []
+        rate = self._limits.of(counts) if counts else None
         with reaching_redis():
-            # A key that was made while its tenant was being dismissed outlives it, and must open nothing.
-            return key if await self._redis.hexists(keyspace.TENANTS, key.tenant) else None
+            found = await self._admit(
+                keys=[keyspace.TENANTS, keyspace.API_KEYS, *buckets],
+                args=[tenant, key_id, counts or "", rate or 0, _IDLE // timedelta(milliseconds=1)],
+            )
+        if found is None:
+            return None
+        record, key, wait = found
+        credential = Credential(
+            tenant=tenant,
+            key=key_id,
+            limits=self.in_force(_tenant(record)),
+            limits_of_key=(known := _api_key(key)).limits,
+        )
+        if known.tenant != tenant:
+            return None
+        if wait and counts:
+            raise LimitReached(counts, timedelta(microseconds=wait))
+        return credential
 
 
 def _digest(secret: str) -> str:

@@ -16,9 +16,11 @@ from retention.holding import JobHolding
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
 from retention.leases import Leases
+from retention.limits import Credential
 from retention.logged_audio import LoggedAudio
 from retention.outbox import Outbox
 from retention.queue import JobQueue
+from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
@@ -72,9 +74,10 @@ class Cell:
         user_token: str = "",
         began: datetime | None = None,
         submission: Submission = SUBMISSION,
+        credential: Credential | None = None,
     ) -> Waiting:
         return await self.jobs.submit(
-            self.tenant,
+            credential or Credential(tenant=self.tenant),
             submission,
             audio or spoken(AUDIO),
             began=began or await self.jobs.now(),
@@ -87,6 +90,11 @@ class Cell:
     async def listed(self) -> list[Job]:
         """Return the jobs that the list shows."""
         return [job for job, _ in await self.jobs.latest(self.tenant)]
+
+    async def authenticated(self, key: str) -> TenantId | None:
+        """Return whose key this is."""
+        credential = await self.tenants.authenticate(key)
+        return credential.tenant if credential else None
 
     async def accepted(self, **changes: timedelta) -> Waiting:
         """Write the record of a new job: no audio, no key, not queued."""
@@ -205,6 +213,7 @@ async def open_cell(
             queue=queue,
             tenants=tenants,
             registrations=registrations,
+            quotas=Quotas(redis),
             readiness=Readiness(redis),
             patience=WEEK,
             upload_within=HOUR,

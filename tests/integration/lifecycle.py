@@ -24,6 +24,7 @@ from retention.job import (
     hand_back,
     reclaim,
 )
+from retention.limits import Credential
 from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, WEEK, spoken
 from tests.integration.machine import USER_TOKEN, Machine
 from tests.integration.model import ACCEPTED
@@ -72,12 +73,12 @@ class Lifecycle(Machine):
         )
         if gone:
             try:
-                self.run(submit(TenantId("gone"), SUBMISSION, spoken(AUDIO)))
+                self.run(submit(Credential(tenant=TenantId("gone")), SUBMISSION, spoken(AUDIO)))
             except TenantGone:
                 pass
             else:
                 raise AssertionError("accepted for a tenant that is gone")
-        job = self.run(submit(self.cell.tenant, SUBMISSION, spoken(AUDIO)))
+        job = self.run(submit(Credential(tenant=self.cell.tenant), SUBMISSION, spoken(AUDIO)))
         assert (job.revision, job.updated, job.deadline) == (1, job.created, job.created + WEEK)
         self.model.audio.add(job.id)
         self.model.put(job.id)

@@ -54,13 +54,13 @@ SCRIPTS = {
     "a dropped field stays": Lua(script="write", says="redis.call('HDEL', KEYS[1], ARGV[i])"),
     "a removal forgets the job": Lua(script="remove", says="redis.call('DEL', KEYS[i])"),
     "a removal forgets the lists": Lua(
-        script="remove", says="for i = hashes + 1, #KEYS do", instead="for i = hashes + 1, hashes + 1 do"
+        script="remove", says="for i = hashes + 1, #KEYS - 1 do", instead="for i = hashes + 1, hashes + 1 do"
     ),
     "a removal forgets the customer": Lua(
-        script="remove", says="for i = hashes + 1, #KEYS do", instead="for i = hashes + 1, hashes + 2 do"
+        script="remove", says="for i = hashes + 1, #KEYS - 1 do", instead="for i = hashes + 1, hashes + 2 do"
     ),
     "a removal forgets what is due": Lua(
-        script="remove", says="for i = hashes + 1, #KEYS do", instead="for i = hashes + 2, #KEYS do"
+        script="remove", says="for i = hashes + 1, #KEYS - 1 do", instead="for i = hashes + 2, #KEYS - 1 do"
     ),
     "an event is not queued": Lua(script="write", says="if ARGV[10] ~= '' then", instead="if false then"),
     "a removal asks for no revision": Lua(script="remove", says="if ARGV[1] ~= '' and", instead="if false and"),

@@ -20,7 +20,7 @@ async def test_a_key_names_its_tenant(cell: Cell) -> None:
     keys = [await new_key(cell) for _ in range(2)]
     for key in keys:
         assert re.fullmatch(r"volant_[0-9a-f]{12}_[A-Za-z0-9_-]{43}", key)
-        assert await cell.tenants.authenticate(key) == cell.tenant
+        assert await cell.authenticated(key) == cell.tenant
 
 
 async def test_a_keys_secret_is_not_kept(cell: Cell) -> None:
@@ -38,8 +38,8 @@ async def test_a_revoked_key_is_useless_at_once(cell: Cell) -> None:
     """The next look-up refuses it; the tenant's other key stays good."""
     gone, kept = await new_key(cell), await new_key(cell)
     await cell.tenants.revoke(gone.split("_")[1])
-    assert await cell.tenants.authenticate(gone) is None
-    assert await cell.tenants.authenticate(kept) == cell.tenant
+    assert await cell.authenticated(gone) is None
+    assert await cell.authenticated(kept) == cell.tenant
     with pytest.raises(NotFound):
         await cell.tenants.revoke(gone.split("_")[1])
 
@@ -70,7 +70,7 @@ async def test_a_revoked_key_is_useless_at_once(cell: Cell) -> None:
 async def test_what_is_not_a_key_is_nobodys(cell: Cell, presented: str) -> None:
     """Whatever is presented, in whatever bytes (RFC 9110 §5.5), the answer is a plain no."""
     _, id_, secret = (await new_key(cell)).split("_", 2)
-    assert await cell.tenants.authenticate(presented.format(id=id_, secret=secret)) is None
+    assert await cell.authenticated(presented.format(id=id_, secret=secret)) is None
 
 
 async def test_tenants_are_listed_oldest_first(cell: Cell) -> None:
@@ -88,8 +88,8 @@ async def test_a_dismissed_tenants_keys_go_with_it(cell: Cell) -> None:
     other = await cell.tenants.create("other", now=await cell.store.now())
     others = await cell.tenants.create_key(other.id, now=other.created)
     assert await cell.tenants.dismiss(cell.tenant)
-    assert await cell.tenants.authenticate(key) is None
-    assert await cell.tenants.authenticate(others) == other.id
+    assert await cell.authenticated(key) is None
+    assert await cell.authenticated(others) == other.id
     assert await cell.tenants.keys(cell.tenant) == []
     assert await cell.redis.hlen(keyspace.API_KEYS) == 1
     assert not await cell.tenants.dismiss(cell.tenant)

@@ -147,7 +147,9 @@ async def test_a_token_of_another_tenants_key_does_not_open_this_one(buyer: Buye
     """Not even with our signature."""
     other = await buyer.cell.tenants.create("other", now=await buyer.cell.store.now())
     stranger = await bought(buyer.cell, other.id)
-    assert await buyer.cell.tokens.authenticate(stranger.token) == other.id
+    found = await buyer.cell.tokens.authenticate(stranger.token)
+    assert found is not None
+    assert found.tenant == other.id
     assert not await buyer.opens(buyer.with_claims(key=stranger.key_id))
     assert await buyer.cell.tokens.authenticate(buyer.with_claims(sub=other.id)) is None
 
@@ -159,11 +161,13 @@ async def test_a_token_of_another_installation_is_refused(buyer: Buyer, redis: R
     other = await open_cell(redis, tmp_path / "other")
     for name, fields in known.items():
         await redis.hset(name, mapping=fields)
-    assert await other.tenants.authenticate(buyer.key) == buyer.cell.tenant
+    assert await other.authenticated(buyer.key) == buyer.cell.tenant
     assert await other.tokens.authenticate(buyer.token) is None
     token = await other.tokens.issue(buyer.key)
     assert token is not None
-    assert await other.tokens.authenticate(token.text) == buyer.cell.tenant
+    found = await other.tokens.authenticate(token.text)
+    assert found is not None
+    assert found.tenant == buyer.cell.tenant
 
 
 async def test_all_processes_of_an_installation_take_each_others_tokens(buyer: Buyer) -> None:
