@@ -4,6 +4,7 @@ Commands come from the entry point group `volant.commands`, so that packages whi
 other meet in one command.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import get_type_hints
@@ -14,6 +15,7 @@ import msgspec
 from retention.admin import loaded, with_retention
 from retention.bootstrap import Retention
 from retention.job import JobId, TenantId
+from retention.limits_cli import limit_option, show_limits
 from retention.outbox import Dead
 from retention.request_log_cli import request_log
 from retention.settings import Settings
@@ -60,8 +62,14 @@ def list_tenants() -> None:
     default=None,
     help="Whether nothing more of it is kept in the request log. What is there goes with `request-log purge`.",
 )
+@limit_option
 def update_tenant(
-    tenant_id: str, *, name: str | None, callback_signature: str | None, learning_opt_out: bool | None
+    tenant_id: str,
+    *,
+    name: str | None,
+    callback_signature: str | None,
+    learning_opt_out: bool | None,
+    limits: Mapping[str, float | None],
 ) -> None:
     """Change what is known of a tenant. What is not named stays."""
     changes: dict[str, object] = {"name": name} if name is not None else {}
@@ -69,8 +77,11 @@ def update_tenant(
         changes["callback_signature"] = None if callback_signature == "default" else callback_signature
     if learning_opt_out is not None:
         changes["learning_opt_out"] = learning_opt_out
-    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), **changes))
+    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), limits=limits, **changes))
     click.echo("updated")
+
+
+tenant.add_command(show_limits)
 
 
 @tenant.command("delete")
@@ -84,16 +95,17 @@ def delete_tenant(tenant_id: str) -> None:
 
 @click.group()
 def apikey() -> None:
-    """Create, list and revoke API keys."""
+    """Create, list, update and revoke API keys."""
 
 
 @apikey.command("create")
 @click.argument("tenant_id")
-def create_key(tenant_id: str) -> None:
+@limit_option
+def create_key(tenant_id: str, *, limits: Mapping[str, float | None]) -> None:
     """Print a new API key. It is not kept and cannot be shown again."""
 
     async def create(retention: Retention) -> str:
-        return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now())
+        return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now(), limits=limits)
 
     click.echo(with_retention(create))
 
@@ -104,6 +116,15 @@ def list_keys(tenant_id: str) -> None:
     """Print a tenant's keys: public id, time of creation."""
     for key in with_retention(lambda retention: retention.tenants.keys(TenantId(tenant_id))):
         click.echo(f"{key.id}  {key.created:%Y-%m-%dT%H:%M:%SZ}")
+
+
+@apikey.command("update")
+@click.argument("key_id")
+@limit_option
+def update_key(key_id: str, *, limits: Mapping[str, float | None]) -> None:
+    """Change the limits of a key. KEY_ID is the middle part of the key."""
+    with_retention(lambda retention: retention.tenants.update_key(key_id, limits))
+    click.echo("updated")
 
 
 @apikey.command("revoke")

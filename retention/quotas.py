@@ -92,6 +92,11 @@ class Quotas:
             audio=int(audio or 0) / 1000,
         )
 
+    async def forget(self, tenant: TenantId) -> None:
+        """Remove what is counted of a tenant that has no jobs any more."""
+        with reaching_redis():
+            await self._redis.delete(keyspace.audio_of(tenant), keyspace.uploads_of(tenant))
+
     async def _renew(self, places: list[str], name: str) -> None:
         while True:
             await asyncio.sleep(LEASE.total_seconds() / 3)

@@ -205,6 +205,7 @@ class JobService:
         await self._registrations.remove_all(tenant)
         await self._audio.remove_tenant(tenant)
         await self._log.erase_tenant(tenant)
+        await self._quotas.forget(tenant)
         if not known and not erased:
             raise NotFound(tenant)
         return erased

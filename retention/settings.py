@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from retention.addresses import parse_networks
 from retention.errors import SettingsError
-from retention.limits import NAMES, Amount, Frequency, Limits
+from retention.limits import NAMES, Limits
 from retention.notification import Hash
 
 Duration = timedelta
@@ -143,18 +143,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         days=30
     )
     limit_submits: Annotated[
-        Frequency, Meta(description="Submissions of a tenant in a second, unless set for it otherwise; 0: no limit.")
+        float,
+        Meta(ge=0, description="A tenant's submissions in a second, if nothing else is set for it; 0: no limit."),
     ] = 20
     limit_polls: Annotated[
-        Frequency, Meta(description="Its other requests in a second, likewise, as of all further limits.")
+        float, Meta(ge=0, description="Its other requests in a second; likewise, as of all further limits.")
     ] = 200
-    limit_tokens: Annotated[Frequency, Meta(description="Tokens that it buys in a second.")] = 20
-    limit_waiting: Annotated[Amount, Meta(description="Its unfinished jobs.")] = 100_000
-    limit_bytes: Annotated[Amount, Meta(description="Bytes of audio, before sealing, of its unfinished jobs.")] = (
-        1 << 40
-    )
-    limit_uploads: Annotated[Amount, Meta(description="Its uploads under way at once.")] = 100
-    limit_audio: Annotated[Amount, Meta(description="Seconds of its audio that are decoded in a day (UTC).")] = 0
+    limit_tokens: Annotated[float, Meta(ge=0, description="Tokens that it buys in a second.")] = 20
+    limit_waiting: Annotated[int, Meta(ge=0, description="Its unfinished jobs at any time.")] = 100_000
+    limit_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Bytes of audio, before sealing, of these jobs. A larger upload is refused."),
+    ] = 1 << 40
+    limit_uploads: Annotated[int, Meta(ge=0, description="Its uploads under way at once.")] = 100
+    limit_audio: Annotated[int, Meta(ge=0, description="Seconds of its audio that are decoded in a day (UTC).")] = 0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level logged.")] = (
         "info"
     )

@@ -10,6 +10,7 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -85,9 +86,12 @@ class Tenants:
             raise NotFound(tenant)
         return _tenant(found)
 
-    async def update(self, tenant: TenantId, **changes: Any) -> Tenant:
-        """Change what is known of a tenant, by field. Raises NotFound."""
-        changed = msgspec.structs.replace(await self.get(tenant), **changes)
+    async def update(
+        self, tenant: TenantId, *, limits: Mapping[str, float | None] = MappingProxyType({}), **changes: Any
+    ) -> Tenant:
+        """Change what is known of a tenant, by field, and its limits, by name. Raises NotFound."""
+        known = await self.get(tenant)
+        changed = msgspec.structs.replace(known, limits=msgspec.structs.replace(known.limits, **limits), **changes)
         with reaching_redis():
             await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
         return changed
@@ -109,10 +113,14 @@ class Tenants:
                 gone, *_ = await pipe.execute()
         return bool(gone)
 
-    async def create_key(self, tenant: TenantId, *, now: datetime, limits: Limits = Limits()) -> str:  # noqa: B008
+    async def create_key(
+        self, tenant: TenantId, *, now: datetime, limits: Mapping[str, float | None] = MappingProxyType({})
+    ) -> str:
         """Return the text of a new API key, which is not kept and cannot be shown again. Raises NotFound."""
         secret = secrets.token_urlsafe(32)
-        key = ApiKey(id=secrets.token_hex(6), tenant=tenant, digest=_digest(secret), created=now, limits=limits)
+        key = ApiKey(
+            id=secrets.token_hex(6), tenant=tenant, digest=_digest(secret), created=now, limits=Limits(**limits)
+        )
         with reaching_redis():
             if not await self._redis.hexists(keyspace.TENANTS, tenant):
                 raise NotFound(tenant)

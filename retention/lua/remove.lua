@@ -23,7 +23,7 @@ local waiting = KEYS[#KEYS]
 local id = string.match(ARGV[2], '/(.-)/')
 local bytes, owner = string.match(redis.call('HGET', waiting, id) or '', '^(%d+)(/.*)$')
 for _, of in ipairs(bytes and {'', owner} or {}) do
-  redis.call('HINCRBY', waiting, 'bytes' .. of, -bytes)
+  redis.call('HINCRBY', waiting, 'bytes' .. of, 0 - bytes)
   if redis.call('HINCRBY', waiting, 'jobs' .. of, -1) == 0 then
     redis.call('HDEL', waiting, 'jobs' .. of, 'bytes' .. of)
   end

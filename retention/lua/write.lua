@@ -75,11 +75,13 @@ end
 if ARGV[18] ~= '' then
   local bytes, owner = string.match(redis.call('HGET', KEYS[9], id) or '', '^(%d+)(/.*)$')
   for _, of in ipairs(bytes and {'', owner} or {}) do
-    redis.call('HINCRBY', KEYS[9], 'bytes' .. of, -bytes)
+    redis.call('HINCRBY', KEYS[9], 'bytes' .. of, 0 - bytes)
     if redis.call('HINCRBY', KEYS[9], 'jobs' .. of, -1) == 0 then
       redis.call('HDEL', KEYS[9], 'jobs' .. of, 'bytes' .. of)
     end
-    redis.call('HINCRBY', KEYS[10], 'audio' .. of, ARGV[18])
+    if ARGV[18] ~= '0' then
+      redis.call('HINCRBY', KEYS[10], 'audio' .. of, ARGV[18])
+    end
   end
   redis.call('HDEL', KEYS[9], id)
   redis.call('PEXPIREAT', KEYS[10], (math.floor(time[1] / 86400) + 1) * 86400000)
