@@ -45,9 +45,6 @@ def show_limits(tenant_id: str) -> None:
     click.echo(f"{'whose':<14}{'limit':<9}{'most':>16}{'used':>16}")
     for whose, limits, used in with_retention(collect):
         for name in NAMES:
-            most, now = limits.of(name), getattr(used, name, None)
-            click.echo(f"{whose:<14}{name:<9}{_number(most) or 'none':>16}{_number(now):>16}".rstrip())
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.10g}" if isinstance(value, float) else str(value)
+            most = limits.of(name)
+            now = f"{getattr(used, name):.15g}" if hasattr(used, name) else ""
+            click.echo(f"{whose:<14}{name:<9}{'none' if most is None else f'{most:.15g}':>16}{now:>16}".rstrip())

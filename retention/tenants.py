@@ -119,7 +119,11 @@ class Tenants:
         """Return the text of a new API key, which is not kept and cannot be shown again. Raises NotFound."""
         secret = secrets.token_urlsafe(32)
         key = ApiKey(
-            id=secrets.token_hex(6), tenant=tenant, digest=_digest(secret), created=now, limits=Limits(**limits)
+            id=secrets.token_hex(6),
+            tenant=tenant,
+            digest=_digest(secret),
+            created=now,
+            limits=msgspec.structs.replace(Limits(), **limits),
         )
         with reaching_redis():
             if not await self._redis.hexists(keyspace.TENANTS, tenant):
