@@ -27,7 +27,7 @@ def authenticated(handler: Handler, counts: Rate) -> Handler:
 
     async def guarded(request: web.Request) -> web.Response:
         header = request.headers.get("Authorization", "")
-        async with request.app[ADMISSION].watch(request, header, counts):
+        async with request.app[ADMISSION].watch(request, header, counts, brief=request.method == "GET"):
             request[CREDENTIAL] = await _credential(request, counts)
             request[TENANT] = request[CREDENTIAL].tenant
             return await handler(request)

@@ -145,11 +145,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limit_submits: Annotated[
         float,
         Meta(ge=0, description="A tenant's submissions in a second, if nothing else is set for it; 0: no limit."),
-    ] = 20
+    ] = 10
     limit_polls: Annotated[
         float, Meta(ge=0, description="Its other requests in a second; likewise, as of all further limits.")
-    ] = 200
-    limit_tokens: Annotated[float, Meta(ge=0, description="Tokens that it buys in a second.")] = 20
+    ] = 100
+    limit_tokens: Annotated[float, Meta(ge=0, description="Tokens that it buys in a second.")] = 10
     limit_waiting: Annotated[int, Meta(ge=0, description="Its unfinished jobs at any time.")] = 100_000
     limit_bytes: Annotated[
         int,

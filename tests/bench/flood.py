@@ -31,6 +31,8 @@ SUBMIT_EVERY, POLL_EVERY = 0.1, 0.02
 AT_MOST = 2.0
 """How many times as long its slowest hundredth may take."""
 
+PHASES = ("alone", "flood")
+
 Latencies = dict[str, list[float]]
 
 
@@ -111,20 +113,20 @@ class Flood:
         self._address = (host, port, key)
         form = f"grant_type=urn:ibm:params:oauth:grant-type:apikey&apikey={key}".encode()
         kinds = [
-            ("poll", "GET", "/v1/recognitions", b"", "", False),
-            ("submit", "POST", "/v1/recognitions", AUDIO, "audio/wav", False),
-            ("poll anew", "GET", "/v1/models", b"", "", True),
-            ("token", "POST", "/identity/token", form, "application/x-www-form-urlencoded", False),
+            ("list", ("GET", "/v1/recognitions", b"", "")),
+            ("submit", ("POST", "/v1/recognitions", AUDIO, "audio/wav")),
+            ("poll anew", ("GET", "/v1/models", b"", "")),
+            ("token", ("POST", "/identity/token", form, "application/x-www-form-urlencoded")),
         ]
         self._tasks = [asyncio.create_task(self._flood(*kinds[number % len(kinds)])) for number in range(connections)]
 
-    async def _flood(self, name: str, method: str, path: str, body: bytes, kind: str, anew: bool) -> None:  # noqa: FBT001
+    async def _flood(self, name: str, asked: tuple[str, str, bytes, str]) -> None:
         client = Client(*self._address)
         while await self.going.wait():
             try:
-                status, _ = await client.ask(method, path, body, kind)
+                status, _ = await client.ask(*asked)
                 self.answers[f"{name} {status}"] += 1
-                if anew:
+                if "anew" in name:
                     client.close()
             except (OSError, asyncio.IncompleteReadError):
                 self.answers[f"{name} closed"] += 1
@@ -164,11 +166,11 @@ async def compare(url: str, keys: tuple[str, str], *, connections: int, rounds: 
         await neighbour.submit()
         await neighbour.measure(2)
         for _ in range(rounds):
-            for phase in ("alone", "flood"):
+            for phase in PHASES:
                 ours.send("go" if phase == "flood" else "rest")
                 await asyncio.sleep(1)  # until the flood has risen, or run dry
                 for kind, took in (await neighbour.measure(seconds)).items():
-                    found[phase][kind].append(statistics.quantiles(took, n=100)[98] * 1000)
+                    found[phase, kind].append(statistics.quantiles(took, n=100)[98] * 1000)
         ours.send("end")
         answers: dict[str, int] = await asyncio.to_thread(ours.recv)
     finally:
@@ -177,11 +179,10 @@ async def compare(url: str, keys: tuple[str, str], *, connections: int, rounds: 
     print(f"flood of {connections} connections for {rounds * (seconds + 1):g} s: {dict(sorted(answers.items()))}")
     failed = not any(name.endswith("429") for name in answers)
     for kind in ("submit", "poll"):
-        alone, flooded = (statistics.median(found[phase][kind]) for phase in ("alone", "flood"))
-        shown = " ".join(f"{a:.1f}/{b:.1f}" for a, b in zip(found["alone"][kind], found["flood"][kind], strict=True))
-        print(
-            f"{kind:<7} p99 alone {alone:6.1f} ms, in the flood {flooded:6.1f} ms: {flooded / alone:.2f} times ({shown})"
-        )
+        alone, flooded = (statistics.median(found[phase, kind]) for phase in PHASES)
+        pairs = zip(found["alone", kind], found["flood", kind], strict=True)
+        shown = " ".join(f"{one:.1f}/{other:.1f}" for one, other in pairs)
+        print(f"{kind:<7} p99 alone {alone:.1f} ms, in the flood {flooded:.1f} ms: x {flooded / alone:.2f} ({shown})")
         failed |= flooded > AT_MOST * alone
     return failed
 
