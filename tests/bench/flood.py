@@ -158,10 +158,7 @@ async def compare(url: str, keys: tuple[str, str], *, connections: int, rounds: 
     )
     flooder.start()
     neighbour = Neighbour(host, port, keys[1])
-    found: dict[str, dict[str, list[float]]] = {
-        "alone": {"submit": [], "poll": []},
-        "flood": {"submit": [], "poll": []},
-    }
+    found: dict[tuple[str, str], list[float]] = {(phase, kind): [] for phase in PHASES for kind in ("submit", "poll")}
     try:
         await neighbour.submit()
         await neighbour.measure(2)
