@@ -37,6 +37,9 @@ CREDENTIALS = 10_000
 """Credentials that are remembered at most. Beyond, the one that was refused first is forgotten."""
 
 
+LAST: web.RequestKey[bool] = web.RequestKey("LAST")
+"""Whether the connection ends with the answer."""
+
 _Name = tuple[bytes, Rate]
 
 
@@ -100,8 +103,7 @@ class Admission:
     async def _pace(self, request: web.Request, refused: _Refused) -> None:
         now = asyncio.get_running_loop().time()
         if refused.waiting >= MOST:
-            if request.protocol is not None:
-                request.protocol.close()  # once this is answered
+            request[LAST] = True
             return
         refused.turn = max(now, refused.turn + PACE)
         refused.waiting += 1

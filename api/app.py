@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from api import cors, openapi, page, problems, routes
-from api.admission import Admission
+from api.admission import LAST, Admission
 from api.backoff import Backoff
 from api.context import ADMISSION, BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
 from retention.bootstrap import Retention
@@ -55,6 +55,8 @@ async def _answer(
         except Exception as error:  # noqa: BLE001 - this is where every error becomes an answer
             response = problems.answer(error)
             trouble = _trouble(error)
+        if request.get(LAST):
+            response.force_close()
         if "Expect" in request.headers and request.content.total_bytes == 0:
             # Whether the body still comes after this answer is the client's choice: the connection ends here,
             # or its next request could be taken for the body (RFC 9110 §10.1.1).
