@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 from aiohttp import encode_basic_auth
+from aiohttp.test_utils import make_mocked_request
 from ibm_cloud_sdk_core.authenticators import BasicAuthenticator
 
 from api import admission
@@ -15,7 +16,7 @@ from retention.errors import LimitReached
 from retention.limits import Limits
 from tests.stack import wait_until
 from tests.unit.buying import buy
-from tests.unit.fake_retention import KEY, TOKEN, WAV, Api, serving
+from tests.unit.fake_retention import KEY, TOKEN, WAV, Api, hang_up, serving
 
 with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it has invalid escapes in its docstrings
     from ibm_watson import SpeechToTextV1
@@ -29,7 +30,7 @@ async def test_a_refusal_says_which_limit_and_how_long_to_wait(limit: str, words
     async with serving() as api:
         for seconds, told in ((0.01, "1"), (1.0, "1"), (1.5, "2"), (7205.9, "7206")):
             api.tenants.reached = LimitReached(limit, timedelta(seconds=seconds))
-            refused = await api.ask(*PATHS[limit], WAV if limit == "submits" else None, headers=fresh())
+            refused = await api.ask(*PATHS[limit], WAV if limit == "submits" else None, auth=None, headers=fresh())
             assert (refused.status, refused.headers["Retry-After"]) == (429, told)
             error = f"The limit of {words} is reached; wait."
             assert refused.body == {"code": 429, "code_description": "Too Many Requests", "error": error}
@@ -79,13 +80,16 @@ async def test_an_upload_is_refused_before_its_body(limit: str) -> None:
         else:
             api.jobs.trouble = error
         credentials = base64.b64encode(f"apikey:{KEY}".encode()).decode()
-        answer = await api.talk(
+        reader, writer = await api.connect()
+        writer.write(
             f"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n"
             f"Content-Length: {len(WAV)}\r\nExpect: 100-continue\r\n\r\n".encode()
         )
+        answer = await reader.readuntil(b"\r\n\r\n")
+        await hang_up(writer)
     assert answer.startswith(b"HTTP/1.1 429 ")
     assert b"\r\nRetry-After: 5\r\n" in answer
-    assert b"100 Continue" not in answer
+    assert b"\r\nConnection: close\r\n" in answer
     assert api.jobs.accepted == []
 
 
@@ -149,17 +153,21 @@ async def test_a_refusal_is_remembered_for_the_credential_alone() -> None:
 
 
 async def test_refusals_leave_at_a_steady_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks over many connections at once waits in a queue; others do not."""
+    """The first at once, others behind it; those of another credential do not wait for them."""
     monkeypatch.setattr(admission, "PACE", 3600.0)
-    async with serving() as api:
-        api.tenants.reached = LimitReached("polls", timedelta(hours=1))
-        assert (await api.ask("GET", "/v1/models")).status == 429
-        held = [asyncio.create_task(api.ask("GET", "/v1/models")) for _ in range(3)]
-        api.tenants.reached = None
-        assert (await api.ask("GET", "/v1/models", headers=fresh(), auth=None)).status == 200
-        assert not any(task.done() for task in held)
-        for task in held:
-            task.cancel()
+    gate, request = admission.Admission(), make_mocked_request("GET", "/")
+
+    async def refused(credential: str) -> None:
+        with pytest.raises(LimitReached):
+            async with gate.watch(request, credential, "polls"):
+                raise LimitReached("polls", timedelta(hours=1))
+
+    await refused("one")
+    held = [asyncio.create_task(refused("one")) for _ in range(3)]
+    await refused("another")
+    assert not any(task.done() for task in held)
+    for task in held:
+        task.cancel()
 
 
 async def test_too_many_refusals_at_once_end_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
