@@ -55,6 +55,10 @@ def assert_all_expire(redis_url: str) -> None:
     assert kept == [], f"these keys have no expiry: {kept}"
 
 
+UNLIMITED = {"limit_submits": "0", "limit_polls": "0", "limit_tokens": "0"}
+"""The settings of stacks whose clients are in a greater hurry than a tenant may be."""
+
+
 class StartStack(Protocol):
     """Start a stack of its own for one test."""
 
@@ -138,7 +142,10 @@ def fresh_stack() -> Iterator[StartStack]:
 @contextmanager
 def running_stack(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
     """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
-    with temporary_directory() as directory, StackUnderTest(directory, settings=settings, workers=workers) as running:
+    with (
+        temporary_directory() as directory,
+        StackUnderTest(directory, settings={**UNLIMITED, **(settings or {})}, workers=workers) as running,
+    ):
         if not workers:
             offer_without_a_worker(running.redis_url)
         yield running

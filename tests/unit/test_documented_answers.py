@@ -24,6 +24,7 @@ from retention.errors import (
     Unavailable,
 )
 from retention.job import JobId, accept, claim, complete, fail, new_job_id
+from retention.limits import QUOTAS
 from tests.documented import Document
 from tests.unit.fake_retention import ALICE, KEY, NOW, WAV, Api, serving
 
@@ -168,7 +169,7 @@ ASKED = [
         Ask(id=id_, status=429, data=data, key="", troubles={"tenants": LimitReached("tokens", timedelta(hours=3))})
         for id_, data in (("getIamToken", FORM + KEY), ("authorize", f'{{"api_key": "{KEY}"}}'))
     ),
-    *(submit(429, trouble=LimitReached(limit, timedelta(seconds=10))) for limit in ("waiting", "bytes", "uploads", "audio")),
+    *(submit(429, trouble=LimitReached(quota, timedelta(seconds=10))) for quota in QUOTAS),
     *(
         Ask(id=id_, status=status, key="", headers=headers)
         for id_ in ("openapi", "openapiHead", "docs", "docsHead")
