@@ -34,8 +34,9 @@ async def test_what_waits_is_limited_until_it_is_deleted(fresh_stack: StartStack
     async with Client(stack.url, stack.apikey) as client:
         jobs = [await client.submit(recording(0)) for _ in range(2)]
         assert (await client.try_to_submit(recording(0)))[0] == 429
-        stack.kill("api")
-        stack.start_api()
+    stack.kill("api")
+    stack.start_api()
+    async with Client(stack.url, stack.apikey) as client:
         assert (await client.try_to_submit(recording(0)))[0] == 429
         assert (await client.delete(jobs[0]))[0] == 204
         await wait_until(lambda: accepted(client))
