@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo tls test check bench fuzz contract strangers load load-smoke clean
+.PHONY: help install run demo tls test check bench bench-flood fuzz contract strangers load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ bench: .venv/.run .venv/.test ## Measure recognition, decoding and sealing again
 	.venv/bin/python -m tests.bench.sealing
 	.venv/bin/python -m tests.bench.erasure
 	.venv/bin/python -m tests.bench.accuracy
+
+bench-flood: .venv/.run .venv/.test ## Measure what a flood from a tenant at its limits does to another's submissions and polls
+	@exec .venv/bin/python -m tests.bench.flood
 
 fuzz: .venv/.run .venv/.test ## Try mutated recordings of every format on the sandboxed decoder: COUNT= (2000), SEED= (a random one)
 	@exec .venv/bin/python -m tests.fuzz --count $(COUNT) $(if $(SEED),--seed $(SEED))

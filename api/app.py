@@ -9,8 +9,9 @@ import structlog
 from aiohttp import web
 
 from api import cors, openapi, page, problems, routes
+from api.admission import LAST, Admission
 from api.backoff import Backoff
-from api.context import BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
+from api.context import ADMISSION, BACKOFF, DOCUMENT, JOB, PAGE, RETENTION, SETTINGS, TENANT, TRANSACTION
 from api.endpoints import scheme_of
 from retention.acting import begin_request
 from retention.bootstrap import Retention
@@ -33,6 +34,7 @@ def create_app(settings: Settings, retention: Retention) -> web.Application:
     app = web.Application(middlewares=[_answer])
     app[SETTINGS] = settings
     app[RETENTION] = retention
+    app[ADMISSION] = Admission()
     app[BACKOFF] = Backoff()
     document = openapi.document(routes.SERVICE, routes.ALONE)
     app[DOCUMENT] = msgspec.json.encode(document)
@@ -58,6 +60,8 @@ async def _answer(
         except Exception as error:  # noqa: BLE001 - this is where every error becomes an answer
             response = problems.answer(error)
             trouble = _trouble(error)
+        if request.get(LAST):
+            response.force_close()
         if "Expect" in request.headers and request.content.total_bytes == 0:
             # Whether the body still comes after this answer is the client's choice: the connection ends here,
             # or its next request could be taken for the body (RFC 9110 §10.1.1).

@@ -13,29 +13,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from api.backoff import source_of
-from api.context import BACKOFF, RETENTION, TENANT
+from api.context import ADMISSION, BACKOFF, CREDENTIAL, RETENTION, TENANT
 from api.endpoints import client_of, endpoint_of
 from api.problems import NOT_FROM_HERE, UNAUTHORIZED, WRONG_CREDENTIALS, Problem
 from retention.denials import Denial
 from retention.errors import KeyDisabled
-from retention.tenant import Tenant
+from retention.limits import Rate
+from retention.tenant import Credential
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def authenticated(handler: Handler) -> Handler:
+def authenticated(handler: Handler, counts: Rate) -> Handler:
     """Serve only requests that bear a valid key or token, where its tenant is served.
 
-    Others are refused with 401 or 403, before their bodies are read.
+    Others are refused with 401 or 403, before their bodies are read. They are counted as requests of that kind, and
+    refused with 429, as early, while a limit is reached.
     """
 
     async def guarded(request: web.Request) -> web.Response:
-        await admit(request, await _tenant(request))
-        try:
-            return await handler(request)
-        except KeyDisabled:
-            await note_denial(request, "key-disabled")
-            raise
+        header = request.headers.get("Authorization", "")
+        async with request.app[ADMISSION].watch(request, header, counts, brief=request.method == "GET"):
+            await admit(request, await _credential(request, counts))
+            try:
+                return await handler(request)
+            except KeyDisabled:
+                await note_denial(request, "key-disabled")
+                raise
 
     return guarded
 
@@ -47,19 +51,21 @@ async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes])
     """
     async for piece in audio:
         yield piece
-    await admit(request, await _tenant(request, again=True))
+    await admit(request, await _credential(request, None))
 
 
-async def admit(request: web.Request, tenant: Tenant) -> None:
-    """Make the request the tenant's. Raises Problem 403 when the tenant is not served here."""
-    request[TENANT] = tenant.id
+async def admit(request: web.Request, credential: Credential) -> None:
+    """Make the request the credential's. Raises Problem 403 when its tenant is not served here."""
+    request[CREDENTIAL] = credential
+    request[TENANT] = credential.tenant
     kind, client = endpoint_of(request).kind, client_of(request)
-    if not tenant.is_served(kind, client):
-        await note_denial(request, "address" if tenant.endpoints in (kind, "both") else "endpoint")
+    if not credential.is_served(kind, client):
+        await note_denial(request, "address" if credential.endpoints in (kind, "both") else "endpoint")
         raise NOT_FROM_HERE.problem()
 
 
-async def _tenant(request: web.Request, *, again: bool = False) -> Tenant:
+async def _credential(request: web.Request, counts: Rate | None) -> Credential:
+    """Return the credential of a request, counted; or, to look at it again, not."""
     header = request.headers.get("Authorization", "")
     if not header:
         # Not counted, and never 429: some clients present their credentials only when a 401 asks (spec 0, no. 4).
@@ -67,15 +73,15 @@ async def _tenant(request: web.Request, *, again: bool = False) -> Tenant:
     tenants, tokens = request.app[RETENTION].tenants, request.app[RETENTION].tokens
     key = presented_key(header)
     if key:
-        tenant = await tenants.authenticate(key)
+        credential = await tenants.authenticate(key, counts)
     elif token := presented_token(header):
-        tenant = await (tokens.authenticate_again if again else tokens.authenticate)(token)
+        credential = await (tokens.authenticate(token, counts) if counts else tokens.authenticate_again(token))
     else:
-        tenant = None
-    if tenant is None:
+        credential = None
+    if credential is None:
         await count_failure(request, key)
         raise UNAUTHORIZED.problem()
-    return tenant
+    return credential
 
 
 async def count_failure(request: web.Request, presented: str | None) -> None:

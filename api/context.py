@@ -2,13 +2,16 @@
 
 from aiohttp import web
 
+from api.admission import Admission
 from api.backoff import Backoff
 from retention.bootstrap import Retention
 from retention.job import TenantId
 from retention.settings import Settings
+from retention.tenant import Credential
 
 SETTINGS = web.AppKey("SETTINGS", Settings)
 RETENTION = web.AppKey("RETENTION", Retention)
+ADMISSION = web.AppKey("ADMISSION", Admission)
 BACKOFF = web.AppKey("BACKOFF", Backoff)
 DOCUMENT = web.AppKey("DOCUMENT", bytes)
 """The OpenAPI document, with `api.operations.BASE` for the address of the service."""
@@ -21,6 +24,9 @@ TRANSACTION: web.RequestKey[str] = web.RequestKey("TRANSACTION")
 
 TENANT: web.RequestKey[TenantId] = web.RequestKey("TENANT")
 """Whose credential the request bears. The only source of a tenant."""
+
+CREDENTIAL: web.RequestKey[Credential] = web.RequestKey("CREDENTIAL")
+"""The same with its API key, and the limits of both."""
 
 JOB: web.RequestKey[str] = web.RequestKey("JOB")
 """The job that the request is about, for its log line. Set only once it was found to be the tenant's own."""

@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from api import answers, bodies, responses
 from api.auth import admit, count_failure
-from api.context import RETENTION, SETTINGS, TRANSACTION
+from api.context import ADMISSION, RETENTION, SETTINGS, TRANSACTION
 from api.operations import BASE, Answer, Body, Operation
-from api.problems import NOT_FROM_HERE, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
+from api.problems import LIMITED, NOT_FROM_HERE, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
 
 LARGEST = 8192
 """The largest body that is read, in bytes. IBM's SDKs send a few hundred."""
@@ -37,11 +37,12 @@ async def token(request: web.Request) -> web.Response:
     if form.get("grant_type", [""])[0] != GRANT:
         return responses.unknown_grant(request[TRANSACTION], taken=GRANT)
     presented = form.get("apikey", [""])[0]
-    bought = await request.app[RETENTION].tokens.issue(presented)
+    async with request.app[ADMISSION].watch(request, presented, "tokens"):
+        bought = await request.app[RETENTION].tokens.issue(presented)
     if bought is None:
         await count_failure(request, presented)
         return responses.unknown_key(request[TRANSACTION])
-    await admit(request, bought.tenant)
+    await admit(request, bought.buyer)
     return responses.bought(bought.text, expires_in=bought.expires_in, expiration=bought.expiration)
 
 
@@ -52,11 +53,12 @@ async def authorize(request: web.Request) -> web.Response:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         credentials = Credentials()
     presented = credentials.api_key or credentials.password or ""
-    bought = await request.app[RETENTION].tokens.issue(presented)
+    async with request.app[ADMISSION].watch(request, presented, "tokens"):
+        bought = await request.app[RETENTION].tokens.issue(presented)
     if bought is None:
         await count_failure(request, presented)
         raise UNAUTHORIZED.problem()
-    await admit(request, bought.tenant)
+    await admit(request, bought.buyer)
     return responses.authorized(bought.text)
 
 
@@ -65,7 +67,7 @@ async def _body(request: web.Request) -> bytes:
 
 
 _JWT = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.….…"
-_BODY_REFUSALS = (*bodies.refusals(LARGEST), NOT_FROM_HERE, WRONG_CREDENTIALS, UNAVAILABLE)
+_BODY_REFUSALS = (*bodies.refusals(LARGEST), NOT_FROM_HERE, WRONG_CREDENTIALS, LIMITED, UNAVAILABLE)
 
 TOKEN = Operation(
     handler=token,

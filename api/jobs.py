@@ -88,6 +88,7 @@ CREATE = Operation(
     handler=recognitions.create,
     id="createJob",
     tag="Jobs",
+    counts="submits",
     summary="Submit audio",
     means="Accepts a job: from now on it is kept, and ends completed or failed. Of a repeated parameter the first"
     " counts, but `keywords` and `events` are merged. Names that nobody knows are answered with a warning. Path and"

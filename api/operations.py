@@ -12,6 +12,7 @@ from msgspec import Struct
 from api.auth import Handler
 from api.problems import (
     INTERNAL,
+    LIMITED,
     MALFORMED,
     NOT_FROM_HERE,
     UNAUTHORIZED,
@@ -19,6 +20,7 @@ from api.problems import (
     WRONG_CREDENTIALS,
     Refusal,
 )
+from retention.limits import Rate
 
 BASE = "https://base.invalid"
 """Stands for the address of the service, which depends on the request, in everything that is made at the start."""
@@ -29,7 +31,7 @@ USER_TOKEN = "job25"  # noqa: S105 - it is no secret
 EVERYWHERE = (MALFORMED, INTERNAL)
 """What every request may meet."""
 
-KEYED = (UNAUTHORIZED, NOT_FROM_HERE, WRONG_CREDENTIALS, UNAVAILABLE)
+KEYED = (UNAUTHORIZED, NOT_FROM_HERE, WRONG_CREDENTIALS, LIMITED, UNAVAILABLE)
 """What requests may meet that need credentials."""
 
 
@@ -76,7 +78,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One operation. `id` is, for what IBM's SDKs call, the name of the method there.
 
     `arguments` are curl's, beside the credentials and the address, and `query` is in that address; `python` is the
-    same with IBM's SDK. `leads_to` are the ids of operations that take the `id` of the answer.
+    same with IBM's SDK. `counts` is what requests are counted as, if they bear credentials. `leads_to` are the ids of
+    operations that take the `id` of the answer.
     """
 
     handler: Handler
@@ -85,6 +88,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     means: str = ""
     keyed: bool = True
+    counts: Rate = "polls"
     fields: tuple[Field, ...] = ()
     body: Body | None = None
     answers: tuple[Answer, ...]

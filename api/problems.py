@@ -1,5 +1,6 @@
 """What is answered when a request cannot be served: the one table from errors to statuses, and refusals of our own."""
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -47,6 +48,18 @@ WRONG_CREDENTIALS = Refusal(
     HTTPStatus.TOO_MANY_REQUESTS, "Too many wrong credentials came from this address; wait.", {"Retry-After": "60"}
 )
 """With the seconds that it is really to wait in the place of these."""
+LIMITED = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "The limit of … is reached; wait.", {"Retry-After": "1"})
+"""With the name of the limit, and the seconds after which it is worth to come again, in the place of these."""
+
+_LIMITS: Mapping[str, str] = {
+    "submits": "submissions a second",
+    "polls": "requests a second",
+    "tokens": "tokens a second",
+    "waiting": "waiting jobs",
+    "bytes": "bytes of waiting audio",
+    "uploads": "uploads at once",
+    "audio": "audio a day",
+}
 CALLBACK_REFUSED = Refusal(HTTPStatus.BAD_REQUEST, "The callback URL is not valid, or its server did not answer.")
 UNAVAILABLE = Refusal(
     HTTPStatus.SERVICE_UNAVAILABLE, "The service is unavailable for a moment; try again.", RETRY_AFTER
@@ -61,6 +74,7 @@ ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
     errors.NotRegistered: Refusal(HTTPStatus.BAD_REQUEST, "the callback url is not registered"),
     errors.ChallengeFailed: Refusal(HTTPStatus.BAD_REQUEST, "the callback url could not be registered"),
     errors.TooManyChallenges: Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many callback urls were registered"),
+    errors.LimitReached: LIMITED,
     errors.AudioMissing: INTERNAL,  # the front never reads audio
     errors.Unsealable: INTERNAL,
     errors.KeyDisabled: Refusal(HTTPStatus.FORBIDDEN, "the key of this instance is disabled"),
@@ -83,11 +97,18 @@ def answer(error: Exception) -> web.Response:
     """Present whatever was raised while a request was served."""
     if isinstance(error, Problem):
         return present(error.refusal)
+    if isinstance(error, errors.LimitReached):
+        return present(_limited(error))
     if isinstance(error, errors.RetentionError):
         return present(ANSWERS[type(error)])
     if isinstance(error, web.HTTPNotFound):  # of a target that is no path: `OPTIONS *`, `CONNECT host:port`
         return present(PATH_NOT_FOUND)
     return present(INTERNAL)
+
+
+def _limited(error: errors.LimitReached) -> Refusal:
+    seconds = max(1, math.ceil(error.wait.total_seconds()))  # whole ones, and never too few (RFC 9110 §10.2.3)
+    return Refusal(LIMITED.status, LIMITED.sentence.replace("…", _LIMITS[error.limit]), {"Retry-After": str(seconds)})
 
 
 def present(refusal: Refusal) -> web.Response:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from api import auth, media_types, parameters, responses, uploads
 from api.addresses import base
-from api.context import JOB, RETENTION, SETTINGS, TENANT
+from api.context import CREDENTIAL, JOB, RETENTION, SETTINGS, TENANT
 from api.customers import customer_of
 from api.learning import opted_out
 from api.problems import JOB_NOT_FOUND, Problem, printable
@@ -22,22 +22,24 @@ async def create(request: web.Request) -> web.Response:
     wishes = parameters.read(request.query, settings, await request.app[RETENTION].offers.current())
     customer = customer_of(request)
     declared = media_types.declared(request.headers.get("Content-Type", ""))
-    uploads.check_headers(request, settings)
+    credential = request[CREDENTIAL]
+    # What is more than may wait in all would be refused whenever it came.
+    most = credential.least("bytes", otherwise=settings.max_upload)
     jobs = request.app[RETENTION].jobs
     # Before the body: a store that cannot be reached refuses now, and an erasure from now on counts for this upload.
-    began = await jobs.now()
-    callback = await _callback(request, wishes.told)
-    head, audio = await uploads.open_audio(request, settings)
-    job = await jobs.submit(
-        request[TENANT],
-        wishes.submission(media_types.settle(declared, head), began=began, learning_opt_out=opted_out(request)),
-        auth.still_authenticated(request, audio),
-        began=began,
-        results_ttl=wishes.results_ttl,
-        customer=customer,
-        callback=callback,
-        user_token=wishes.told.user_token if wishes.told else "",
-    )
+    async with jobs.upload(credential, size=uploads.announced(request, most=most)) as began:
+        callback = await _callback(request, wishes.told)
+        head, audio = await uploads.open_audio(request, settings, most=most)
+        job = await jobs.submit(
+            credential,
+            wishes.submission(media_types.settle(declared, head), began=began, learning_opt_out=opted_out(request)),
+            auth.still_authenticated(request, audio),
+            began=began,
+            results_ttl=wishes.results_ttl,
+            customer=customer,
+            callback=callback,
+            user_token=wishes.told.user_token if wishes.told else "",
+        )
     request[JOB] = job.id
     url = f"{base(request)}{request.rel_url.raw_path}/{job.id}"
     return responses.created(job, url=url, warnings=wishes.recognition.warnings)

@@ -27,12 +27,14 @@ _OF_REFUSALS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": ("Asks for credentials.", {"type": "string"}),
 }
-_SHARED = {refusal.status: refusal for refusal in (*EVERYWHERE, *KEYED)}
+_SHARED: defaultdict[int, list[Refusal]] = defaultdict(list)
+for _refusal in (*EVERYWHERE, *KEYED):
+    _SHARED[_refusal.status].append(_refusal)
 
 
 def shared() -> dict[str, Any]:
     """Return the answers that many operations share, by name."""
-    return {_name(status): _response(None, [refusal]) for status, refusal in sorted(_SHARED.items())}
+    return {_name(status): _response(None, refusals) for status, refusals in sorted(_SHARED.items())}
 
 
 def described(operation: Operation, *, empty: bool) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def described(operation: Operation, *, empty: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for status in sorted(given.keys() | refusals.keys()):
         answer, refused = given.get(status), refusals[status]
-        if answer is None and refused == [_SHARED.get(status)] and not empty:
+        if answer is None and refused == _SHARED.get(status) and not empty:
             found[str(int(status))] = {"$ref": f"#/components/responses/{_name(status)}"}
         else:
             found[str(int(status))] = _response(answer, refused, empty=empty)

@@ -24,25 +24,30 @@ _GZIP = zlib.MAX_WBITS | 16
 _BAD_GZIP = Refusal(400, "The body is not what 'Content-Encoding: gzip' says: damaged, cut off, or followed by more.")
 
 
-def check_headers(request: web.Request, settings: Settings) -> None:
-    """Refuse what the headers alone show to be unacceptable. Raises Problem."""
-    if _coding(request) == "identity" and (request.content_length or 0) > settings.max_upload:
-        raise _too_large(settings.max_upload)
+def announced(request: web.Request, *, most: int) -> int:
+    """Return how many bytes of audio the headers announce, 0 if none.
+
+    Raises Problem when they alone show it to be unacceptable: also if it is more than `most`.
+    """
+    size = (request.content_length or 0) if _coding(request) == "identity" else 0
+    if size > most:
+        raise _too_large(most)
+    return size
 
 
-async def open_audio(request: web.Request, settings: Settings) -> tuple[bytes, AsyncIterator[bytes]]:
+async def open_audio(request: web.Request, settings: Settings, *, most: int) -> tuple[bytes, AsyncIterator[bytes]]:
     """Invite the body, and return its beginning (at least 100 bytes) and all of it, the beginning included.
 
     Raises Problem, now or while the audio is iterated: 400 for too little, for a connection that closed and
     for bad gzip, 408 when nothing arrives for the setting `upload_stall` or the whole has not arrived after
-    `upload_within`, 413 above `max_upload`, 503 when the process is told to stop and does not wait any longer.
+    `upload_within`, 413 above `most` bytes, 503 when the process is told to stop and does not wait any longer.
     """
     await bodies.invite(request)
     body = _received(request, settings.upload_stall, within=settings.upload_within)
     if _coding(request) == "gzip":
         # No inflated byte comes for free: this is more than gzip adds to what it cannot compress.
-        body = _inflated(_bounded(body, settings.max_upload, slack=1024 + settings.max_upload // 64))
-    audio = _bounded(body, settings.max_upload)
+        body = _inflated(_bounded(body, most, slack=1024 + most // 64))
+    audio = _bounded(body, most)
     head = b""
     async for piece in audio:
         head += piece

@@ -33,6 +33,7 @@ from retention.offers import Offers
 from retention.outbox import Outbox
 from retention.privileges import Privileges, Role
 from retention.queue import JobQueue
+from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
@@ -57,6 +58,7 @@ class Retention:
     audit: Audit
     denials: Denials
     tenants: Tenants
+    quotas: Quotas
     registrations: Registrations
     callbacks: Callbacks
     telling: Telling
@@ -99,10 +101,11 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
         await _reach(redis, wait=role != "admin")
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
+        quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
         audit = await open_audit(redis, keyring, retention=settings.audit_retention)
         denials = Denials(audit)
-        tenants = Tenants(redis, audit)
+        tenants = Tenants(redis, audit, limits=settings.limits())
         registrations = Registrations(redis, keyring, audit)
         request_log = RequestLog(
             redis,
@@ -125,6 +128,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             queue=queue,
             tenants=tenants,
             registrations=registrations,
+            quotas=quotas,
             readiness=readiness,
             patience=settings.patience,
             upload_within=settings.upload_within,
@@ -137,6 +141,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             audit=audit,
             denials=denials,
             tenants=tenants,
+            quotas=quotas,
             registrations=registrations,
             callbacks=Callbacks(
                 registrations=registrations,

@@ -31,6 +31,7 @@ Event = Literal[
     "volant.audit-log.restart",
     "volant.credential.create",
     "volant.credential.revoke",
+    "volant.credential.update",
     "volant.key.create",
     "volant.key.destroy",
     "volant.key.disable",

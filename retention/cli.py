@@ -4,6 +4,7 @@ Commands come from the entry point group `volant.commands`, so that packages whi
 other meet in one command.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 
@@ -15,6 +16,7 @@ from retention.audit_cli import audit
 from retention.bootstrap import Retention
 from retention.errors import SettingsError
 from retention.job import JobId, TenantId
+from retention.limits_cli import limit_option, show_limits
 from retention.outbox import Dead
 from retention.printing import as_toml
 from retention.request_log_cli import request_log
@@ -71,6 +73,7 @@ def list_tenants() -> None:
     help="The listeners that serve it: the public ones, the private ones, or both.",
 )
 @click.option("--networks", help='Where it is served: "10.1.0.0/16 fd00:1::/64"; "" for everywhere.')
+@limit_option
 def update_tenant(
     tenant_id: str,
     *,
@@ -79,6 +82,7 @@ def update_tenant(
     learning_opt_out: bool | None,
     endpoints: str | None,
     networks: str | None,
+    limits: Mapping[str, float | None],
 ) -> None:
     """Change what is known of a tenant. What is not named stays."""
     changes: dict[str, object] = {"name": name} if name is not None else {}
@@ -93,8 +97,11 @@ def update_tenant(
             changes["networks"] = tuple(map(str, parse_cidrs(networks, of="--networks")))
         except SettingsError as error:
             raise click.UsageError(str(error)) from error
-    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), **changes))
+    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), limits=limits, **changes))
     click.echo("updated")
+
+
+tenant.add_command(show_limits)
 
 
 @tenant.command("delete")
@@ -108,16 +115,17 @@ def delete_tenant(tenant_id: str) -> None:
 
 @click.group()
 def apikey() -> None:
-    """Create, list and revoke API keys."""
+    """Create, list, update and revoke API keys."""
 
 
 @apikey.command("create")
 @click.argument("tenant_id")
-def create_key(tenant_id: str) -> None:
+@limit_option
+def create_key(tenant_id: str, *, limits: Mapping[str, float | None]) -> None:
     """Print a new API key. It is not kept and cannot be shown again."""
 
     async def create(retention: Retention) -> str:
-        return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now())
+        return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now(), limits=limits)
 
     click.echo(with_retention(create))
 
@@ -128,6 +136,15 @@ def list_keys(tenant_id: str) -> None:
     """Print a tenant's keys: public id, time of creation."""
     for key in with_retention(lambda retention: retention.tenants.keys(TenantId(tenant_id))):
         click.echo(f"{key.id}  {key.created:%Y-%m-%dT%H:%M:%SZ}")
+
+
+@apikey.command("update")
+@click.argument("key_id")
+@limit_option
+def update_key(key_id: str, *, limits: Mapping[str, float | None]) -> None:
+    """Change the limits of a key. KEY_ID is the middle part of the key."""
+    with_retention(lambda retention: retention.tenants.update_key(key_id, limits))
+    click.echo("updated")
 
 
 @apikey.command("revoke")

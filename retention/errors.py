@@ -9,6 +9,7 @@ RetentionError
 ├── NotRegistered     no such callback URL is registered by this tenant
 ├── ChallengeFailed   the receiver did not answer the challenge as it must; the text says how, for the client
 ├── TooManyChallenges more callback URLs were challenged within an hour than are allowed
+├── LimitReached      a limit of the tenant, or of its API key, is reached
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
 ├── KeyUnavailable    a key cannot be had: destroyed, disabled, or wrapped by a root key that is not this one
@@ -65,6 +66,15 @@ class TooManyChallenges(RetentionError):
 
     def __init__(self, wait: timedelta) -> None:
         super().__init__(f"wait {wait}")
+        self.wait = wait
+
+
+class LimitReached(RetentionError):
+    """A limit of the tenant, or of its API key, is reached: which, and after how long it is worth to come again."""
+
+    def __init__(self, limit: str, wait: timedelta) -> None:
+        super().__init__(f"{limit}: wait {wait}")
+        self.limit = limit
         self.wait = wait
 
 

@@ -112,18 +112,21 @@ class JobHolding:
         now = await _outlast(self._store.now)
         return max(timedelta(0), now - (held.submission.began or held.job.created))
 
-    async def finish(self, held: Held, results: bytes) -> Completed:
-        """Complete the job with the results object (JSON), kept from now for its `results_ttl`. Raises Superseded."""
+    async def finish(self, held: Held, results: bytes, *, heard: timedelta = timedelta(0)) -> Completed:
+        """Complete the job with the results object (JSON), kept from now for its `results_ttl`. Raises Superseded.
+
+        `heard` is how much audio was decoded, which counts against its tenant's day.
+        """
         job = held.job
         sealed = seal(held.key, results, Context(kind=Kind.RESULT, tenant=job.tenant, job=job.id))
-        completed = await self._end(lambda now: complete(job, now=now), {"result": sealed, "submission": b""})
+        completed = await self._end(lambda now: complete(job, now=now), {"result": sealed, "submission": b""}, heard)
         await self._log.write(completed, held.submission, held.key)
         await self._drop_audio(completed)
         return completed
 
-    async def fail(self, held: Held, reason: FailureReason) -> Failed:
-        """End the job without a result. Raises Superseded."""
-        return await self._fail(held.job, reason)
+    async def fail(self, held: Held, reason: FailureReason, *, heard: timedelta = timedelta(0)) -> Failed:
+        """End the job without a result, after so much audio was decoded. Raises Superseded."""
+        return await self._fail(held.job, reason, heard)
 
     async def _decide(self, tenant: TenantId, job: JobId, holder: str) -> Held | None:
         for _ in range(DECISIONS):
@@ -171,18 +174,18 @@ class JobHolding:
 
     async def _hand_back(self, held: Held) -> None:
         with contextlib.suppress(Superseded):
-            await _outlast(lambda: self._write(lambda _: hand_back(held.job), {}))
+            await _outlast(lambda: self._write(lambda _: hand_back(held.job), {}, timedelta(0)))
 
     async def _refuse(self, job: Waiting | Processing, reason: FailureReason) -> None:
-        await self._fail(job, reason)
+        await self._fail(job, reason, timedelta(0))
         _log.warning("job failed", tenant=job.tenant, job=job.id, reason=reason)
 
-    async def _fail(self, job: Waiting | Processing, reason: FailureReason) -> Failed:
-        failed = await self._end(lambda now: fail(job, reason, now=now), dropped_by_failure(job))
+    async def _fail(self, job: Waiting | Processing, reason: FailureReason, heard: timedelta) -> Failed:
+        failed = await self._end(lambda now: fail(job, reason, now=now), dropped_by_failure(job), heard)
         await self._drop_audio(failed)
         return failed
 
-    async def _end(self, move: Callable[[datetime], FinalT], sealed: dict[Field, bytes]) -> FinalT:
+    async def _end(self, move: Callable[[datetime], FinalT], sealed: dict[Field, bytes], heard: timedelta) -> FinalT:
         tried: list[FinalT] = []
 
         def moved(now: datetime) -> FinalT:
@@ -191,7 +194,7 @@ class JobHolding:
 
         async def attempt() -> FinalT:
             try:
-                return await self._write(moved, sealed)
+                return await self._write(moved, sealed, heard)
             except Superseded:
                 return await self._landed(tried)
 
@@ -211,11 +214,11 @@ class JobHolding:
                 return record
         raise Superseded(tried[0].id)
 
-    async def _write(self, move: Callable[[datetime], MovedT], sealed: dict[Field, bytes]) -> MovedT:
+    async def _write(self, move: Callable[[datetime], MovedT], sealed: dict[Field, bytes], heard: timedelta) -> MovedT:
         # The moment is taken anew for every try: a result is kept from when it is readable.
         now = await self._store.now()
         moved = move(now)
-        await self._store.write(moved, now=now, sealed=sealed)
+        await self._store.write(moved, now=now, sealed=sealed, heard=heard)
         return moved
 
 

@@ -147,6 +147,32 @@ def logged_of_customer(tenant: TenantId, customer: CustomerTag) -> str:
     return f"{LOG}:{tenant}:{customer}"
 
 
+def waiting_of(tenant: TenantId) -> str:
+    """Return the key of the hash of what waits of a tenant: job ids to `bytes/API key`, and the sums of these.
+
+    `jobs` and `bytes` are the tenant's, `jobs/…` and `bytes/…` those of an API key; what is 0 is not there.
+    """
+    return f"volant:waiting:{tenant}"
+
+
+def audio_of(tenant: TenantId) -> str:
+    """Return the key of the hash of the milliseconds of audio decoded today: `audio`, and `audio/…` of an API key.
+
+    It expires at the end of the day (UTC).
+    """
+    return f"volant:audio:{tenant}"
+
+
+def uploads_of(tenant: TenantId, key: str | None = None) -> str:
+    """Return the key of the sorted set of a tenant's uploads under way, or an API key's; scores the ends of leases."""
+    return f"volant:uploads:{tenant}" if key is None else f"volant:uploads:{tenant}:{key}"
+
+
+def bucket_of(rate: str, tenant: TenantId, key: str | None = None) -> str:
+    """Return the key of the bucket in which a tenant's requests of a kind are counted, or an API key's."""
+    return f"volant:rate:{rate}:{tenant}" if key is None else f"volant:rate:{rate}:{tenant}:{key}"
+
+
 def registrations_of(tenant: TenantId) -> str:
     """Return the key of the hash of a tenant's callback URLs: the tag of a URL to its sealed registration."""
     return REGISTRATIONS.replace("*", tenant)

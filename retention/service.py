@@ -8,8 +8,10 @@ with its key; then the bytes go; then the reply.
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 import structlog
@@ -23,6 +25,7 @@ from retention.errors import (
     JobProcessing,
     KeyDisabled,
     KeyUnavailable,
+    LimitReached,
     NotFound,
     Superseded,
     TenantGone,
@@ -46,11 +49,13 @@ from retention.job import (
 from retention.keyring import Keyring
 from retention.log import failure
 from retention.queue import JobQueue
+from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
 from retention.seal import Context, Key, Kind, seal, seal_stream
 from retention.store import Field, JobStore, Stored
+from retention.tenant import Credential
 from retention.tenants import Tenants
 
 ACCEPT_WITHIN = 15.0
@@ -79,6 +84,7 @@ class JobService:
         queue: JobQueue,
         tenants: Tenants,
         registrations: Registrations,
+        quotas: Quotas,
         readiness: Readiness,
         patience: timedelta,
         upload_within: timedelta,
@@ -91,6 +97,7 @@ class JobService:
         self._queue = queue
         self._tenants = tenants
         self._registrations = registrations
+        self._quotas = quotas
         self._readiness = readiness
         self._patience = patience
         self._upload_within = upload_within
@@ -100,9 +107,16 @@ class JobService:
         """Return the time by the store's clock."""
         return await self._store.now()
 
+    def upload(self, credential: Credential, *, size: int) -> AbstractAsyncContextManager[datetime]:
+        """Admit an upload of so many bytes, 0: it is not known how many; it is under way while the block lasts.
+
+        Gives the time by `now`. Raises LimitReached.
+        """
+        return self._quotas.upload(credential, size=size)
+
     async def submit(
         self,
-        tenant: TenantId,
+        credential: Credential,
         submission: Submission,
         audio: AsyncIterable[bytes],
         *,
@@ -116,21 +130,31 @@ class JobService:
 
         `began` is the time by `now` before anything of the upload was read. Whatever `audio` raises is passed on,
         and then nothing is left. Raises Unavailable when the job could not be kept, TenantGone when its tenant was
-        deleted meanwhile, CustomerErased when its customer was erased since it began, KeyDisabled when its key is, or
-        was meanwhile.
+        deleted meanwhile, CustomerErased when its customer was erased since it began, LimitReached when too much waits,
+        KeyDisabled when its key is, or was meanwhile.
         """
-        id_ = new_job_id()
+        tenant, id_ = credential.tenant, new_job_id()
         key = Key.random()
         wrapped = await self._keyring.wrap(key, tenant, id_)  # before anything of the body is read
-        await self._audio.write(tenant, id_, seal_stream(key, Context(kind=Kind.AUDIO, tenant=tenant, job=id_), audio))
+        size = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size
+            async for piece in audio:
+                size += len(piece)
+                yield piece
+
+        context = Context(kind=Kind.AUDIO, tenant=tenant, job=id_)
+        await self._audio.write(tenant, id_, seal_stream(key, context, counted()))
         # Shielded: a client that hangs up now must find the job whole or not at all.
         return await asyncio.shield(
             self._record(
-                tenant,
+                credential,
                 id_,
                 key,
                 wrapped,
                 submission,
+                size=size,
                 began=began,
                 results_ttl=results_ttl,
                 customer=self._keyring.tag(tenant, customer) if customer is not None else None,
@@ -203,6 +227,7 @@ class JobService:
             await self._registrations.remove_all(tenant)
             await self._audio.remove_tenant(tenant)
             await self._log.erase_tenant(tenant)
+            await self._quotas.forget(tenant)
             if not known and not doing.count:
                 raise NotFound(tenant)
         return doing.count
@@ -270,18 +295,20 @@ class JobService:
 
     async def _record(
         self,
-        tenant: TenantId,
+        credential: Credential,
         id_: JobId,
         key: Key,
         wrapped: bytes,
         submission: Submission,
         *,
+        size: int,
         began: datetime,
         results_ttl: timedelta,
         customer: CustomerTag | None,
         callback: Callback | None,
         user_token: str,
     ) -> Waiting:
+        tenant = credential.tenant
         sealed: dict[Field, bytes] = {
             "key": wrapped,
             "submission": seal(
@@ -305,11 +332,11 @@ class JobService:
                     customer=customer,
                     callback=callback,
                 )
-                await self._write(job, key, sealed, now=now, began=began)
+                await self._write(job, key, sealed, now=now, began=began, credential=credential, size=size)
             if not await self._audio.holds(tenant, id_):
                 # This process was away for so long between the two that the sweep took the audio for an orphan.
                 raise Unavailable("the audio was swept before it had a record")
-        except (TenantGone, CustomerErased, KeyDisabled):
+        except (TenantGone, CustomerErased, LimitReached, KeyDisabled):
             await self._audio.remove(tenant, id_)
             raise
         except (Unavailable, TimeoutError) as error:
@@ -323,12 +350,10 @@ class JobService:
             _log.warning("accepted but not queued", tenant=tenant, job=id_, **failure(error))
         return job
 
-    async def _write(
-        self, job: Waiting, key: Key, sealed: dict[Field, bytes], *, now: datetime, began: datetime
-    ) -> None:
+    async def _write(self, job: Waiting, key: Key, sealed: dict[Field, bytes], **how: Any) -> None:
         while True:
             try:
-                return await self._store.write(job, now=now, sealed=sealed, began=began)
+                return await self._store.write(job, sealed=sealed, **how)
             except WrapRefused:  # the tenant's key was rotated, replaced or disabled while the upload came in
                 sealed["key"] = await self._keyring.wrap(key, job.tenant, job.id)
 

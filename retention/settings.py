@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 
 from retention.addresses import parse_networks
 from retention.errors import SettingsError
+from retention.limits import NAMES, Limits
 from retention.listening import Listener
 from retention.notification import Hash
 
@@ -213,6 +214,21 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     audit_retention: Annotated[Duration, Meta(description="How long a record of the audit log is kept.")] = timedelta(
         days=365
     )
+    limit_submits: Annotated[
+        float,
+        Meta(ge=0, description="A tenant's submissions in a second, if nothing else is set for it; 0: no limit."),
+    ] = 10
+    limit_polls: Annotated[
+        float, Meta(ge=0, description="Its other requests in a second; likewise, as of all further limits.")
+    ] = 100
+    limit_tokens: Annotated[float, Meta(ge=0, description="Tokens that it buys in a second.")] = 10
+    limit_waiting: Annotated[int, Meta(ge=0, description="Its unfinished jobs at any time.")] = 100_000
+    limit_bytes: Annotated[
+        int,
+        Meta(ge=0, description="Bytes of audio, before sealing, of these jobs. A larger upload is refused."),
+    ] = 1 << 40
+    limit_uploads: Annotated[int, Meta(ge=0, description="Its uploads under way at once.")] = 100
+    limit_audio: Annotated[int, Meta(ge=0, description="Seconds of its audio that are decoded in a day (UTC).")] = 0
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="The least level logged.")] = (
         "info"
     )
@@ -221,6 +237,10 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def is_audio_in_directory(self) -> bool:
         """Whether `audio` is the name of a directory, not of a bucket."""
         return bool(self.audio) and ":/" not in self.audio
+
+    def limits(self) -> Limits:
+        """Return the limits of a tenant for which nothing else is set."""
+        return Limits(**{name: getattr(self, f"limit_{name}") for name in NAMES})
 
     def __post_init__(self) -> None:
         minute = timedelta(minutes=1)

@@ -16,15 +16,19 @@ from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.delivery import delivery
 from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
-from retention.errors import CustomerErased, Superseded, TenantGone, WrapRefused
+from retention.errors import CustomerErased, LimitReached, Superseded, TenantGone, WrapRefused
 from retention.job import Completed, CustomerTag, Failed, Job, JobId, Processing, TenantId, Unfinished
+from retention.limits import QUOTAS, Limits
 from retention.notification import Pending, event_of
+from retention.tenant import Credential
 
 LISTED = 100
 """The most jobs that a list shows (spec 1.4)."""
 
 _PAGE = 100
-_TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -3
+_TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -5
+_QUOTAS = {-3: QUOTAS[0], -4: QUOTAS[1]}
+_AGAIN = timedelta(seconds=10)
 _WAS_THERE = 2
 _SLACK = timedelta(minutes=1)
 
@@ -117,13 +121,18 @@ class JobStore:
         now: datetime,
         sealed: Mapping[Field, bytes] | None = None,
         began: datetime | None = None,
+        credential: Credential | None = None,
+        size: int = 0,
+        heard: timedelta = timedelta(0),
     ) -> None:
         """Write the record onto the revision before its own; an empty sealed field is dropped.
 
         The event that this move is, if it is one, is kept and queued in the same step. `began` is when the upload
-        of a first revision did. Raises Superseded when another revision, or none, is stored; of a first revision
-        TenantGone when its tenant was deleted, CustomerErased when its customer was erased since it began, and
-        WrapRefused when its data key is wrapped by a key that may not wrap any more.
+        of a first revision did; it is counted as waiting, with its `size` in bytes, against whoever asked for it.
+        `heard` is how much audio was decoded for a final one. Raises Superseded when another revision, or none, is
+        stored; of a first revision TenantGone when its tenant was deleted, CustomerErased when its customer was
+        erased since it began, LimitReached when too much waits, and WrapRefused when its data key
+        is wrapped by a key that may not wrap any more.
         """
         expires, look = self._moments(job, now)
         fields = dict(sealed or {})
@@ -145,6 +154,8 @@ class JobStore:
                     queue.delivery(job.id),
                     queue.wake,
                     queue.sequence,
+                    keyspace.waiting_of(job.tenant),
+                    keyspace.audio_of(job.tenant),
                     keyspace.TENANT_KEYS,
                     keyspace.ERASURES,
                     *lists(entry_of(job)),
@@ -161,6 +172,10 @@ class JobStore:
                     queue.entry(job.id),
                     tells,
                     _life_ms(expires - now),
+                    size,
+                    credential.key if credential else "",
+                    *_most(credential),
+                    heard // timedelta(milliseconds=1) if isinstance(job, Completed | Failed) else "",
                     fields.get("key", b""),
                     *(item for pair in fields.items() for item in pair),
                 ],
@@ -171,16 +186,17 @@ class JobStore:
             raise CustomerErased(job.id)
         if landed == _WRAP_REFUSED:
             raise WrapRefused(job.id)
+        if landed in _QUOTAS:
+            raise LimitReached(_QUOTAS[landed], _AGAIN)
         if not landed:
             raise Superseded(job.id)
 
     async def remove(self, job: Job) -> None:
         """Remove a job, with its key and every entry, if its revision still stands. Raises Superseded."""
         entry = entry_of(job)
+        places = [*everywhere(entry), keyspace.ERASURES, keyspace.waiting_of(entry.tenant)]
         with reaching_redis():
-            removed = await self._remove(
-                keys=[*everywhere(entry), keyspace.ERASURES], args=[str(job.revision), member(entry), 2]
-            )
+            removed = await self._remove(keys=places, args=[str(job.revision), member(entry), 2])
         if not removed:
             raise Superseded(job.id)
 
@@ -196,7 +212,8 @@ class JobStore:
                         keyspace.jobs_of_customer(entry.tenant, entry.customer) if but_listed and entry.customer else ""
                     )
                     places = [place for place in everywhere(entry) if place != kept]
-                    await self._remove(keys=[*places, keyspace.ERASURES], args=["", member(entry), 2], client=pipe)
+                    places += [keyspace.ERASURES, keyspace.waiting_of(entry.tenant)]
+                    await self._remove(keys=places, args=["", member(entry), 2], client=pipe)
                 return sum(removed == _WAS_THERE for removed in await pipe.execute())
 
     async def clear(self, *entries: Entry) -> None:
@@ -204,9 +221,8 @@ class JobStore:
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
                 for entry in entries:
-                    await self._remove(
-                        keys=[*places_of(entry), keyspace.ERASURES], args=["", member(entry), 1], client=pipe
-                    )
+                    places = [*places_of(entry), keyspace.ERASURES, keyspace.waiting_of(entry.tenant)]
+                    await self._remove(keys=places, args=["", member(entry), 1], client=pipe)
                 await pipe.execute()
 
     async def strike(self, tenant: TenantId, customer: CustomerTag, entries: list[Entry]) -> None:
@@ -310,6 +326,12 @@ class JobStore:
                 patience = job.deadline - job.created
                 look = now + self._rescue_after
                 return job.deadline + patience, min(look, job.deadline) if job.deadline > now else look
+
+
+def _most(credential: Credential | None) -> list[float | str]:
+    """Return the most jobs and the most bytes that may wait, of the tenant and then of the key; empty: no limit."""
+    whose = (credential.limits, credential.limits_of_key) if credential else (Limits(), Limits())
+    return [limits.of(quota) or "" for limits in whose for quota in ("waiting", "bytes")]
 
 
 def _found(record: bytes | None, now: datetime) -> Job | Damaged | None:

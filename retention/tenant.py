@@ -8,20 +8,12 @@ from msgspec import Struct
 
 from retention.addresses import Address, within
 from retention.job import TenantId
+from retention.limits import Limit, Limits
 from retention.listening import Kind
 from retention.notification import Hash
 
 
-class Tenant(Struct, frozen=True, kw_only=True):
-    """An instance with credentials. `name` is for people; the id is random and never reused."""
-
-    id: TenantId
-    name: str
-    created: datetime
-    callback_signature: Hash | None = None
-    """The hash of callback signatures; None: the service's setting."""
-    learning_opt_out: bool = False
-    """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
+class _Served(Struct, frozen=True, kw_only=True):
     endpoints: Kind | Literal["both"] = "both"
     """Of which kind the listeners are that serve it."""
     networks: tuple[str, ...] = ()
@@ -32,3 +24,34 @@ class Tenant(Struct, frozen=True, kw_only=True):
         if self.endpoints not in (kind, "both"):
             return False
         return not self.networks or (address is not None and within(address, map(ip_network, self.networks)))
+
+
+class Tenant(_Served, frozen=True, kw_only=True):
+    """An instance with credentials. `name` is for people; the id is random and never reused."""
+
+    id: TenantId
+    name: str
+    created: datetime
+    callback_signature: Hash | None = None
+    """The hash of callback signatures; None: the service's setting."""
+    learning_opt_out: bool = False
+    """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
+    limits: Limits = Limits()
+    """What was set for this tenant; the rest is in the settings."""
+
+
+class Credential(_Served, frozen=True, kw_only=True):
+    """Who asks: the tenant, the public id of its API key, and the limits in force of both; where it is served."""
+
+    tenant: TenantId
+    key: str = ""
+    limits: Limits = Limits()
+    limits_of_key: Limits = Limits()
+
+    def both(self, limit: Limit) -> tuple[float | None, float | None]:
+        """Return a limit of the tenant and of the key."""
+        return self.limits.of(limit), self.limits_of_key.of(limit)
+
+    def least(self, limit: Limit, otherwise: int) -> int:
+        """Return the lower of the two, or what holds otherwise if that is lower still."""
+        return min([otherwise, *(int(most) for most in self.both(limit) if most is not None)])

@@ -2,14 +2,16 @@
 
 A key reads `volant_<public id>_<secret>`: the id finds the record, the secret is 256 random bits, so
 a plain SHA-256 digest is as good as a slow one. Every request looks the key up, so that a revocation
-bites with the next one.
+bites with the next one, and is counted in the same step.
 """
 
 import hashlib
 import hmac
 import re
 import secrets
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -19,10 +21,11 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.acting import act_as_key
 from retention.audit import Audit
-from retention.connection import reaching_redis
-from retention.errors import NotFound
+from retention.connection import reaching_redis, script
+from retention.errors import LimitReached, NotFound
 from retention.job import TenantId
-from retention.tenant import Tenant
+from retention.limits import Limits, Rate
+from retention.tenant import Credential, Tenant
 
 _PREFIX = "volant"
 _FORM = re.compile(rf"{_PREFIX}_([0-9a-f]{{12}})_[A-Za-z0-9_-]{{43}}")
@@ -36,7 +39,12 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     tenant: TenantId
     digest: str
     created: datetime
+    limits: Limits = Limits()
+    """What was set for this key: it holds beside the limits of the tenant."""
 
+
+_IDLE = timedelta(minutes=1)
+"""How long an idle bucket is kept: when it expires, Redis writes that into its append-only file."""
 
 _tenant = msgspec.json.Decoder(Tenant).decode
 _api_key = msgspec.json.Decoder(ApiKey).decode
@@ -45,13 +53,15 @@ _api_key = msgspec.json.Decoder(ApiKey).decode
 class Tenants:
     """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached.
 
-    What changes a tenant or its keys is in the audit log, and raises AuditBroken; the end of a tenant is for
-    `JobService.delete_tenant` to record, of which it is a part.
+    `limits` are those of a tenant for which nothing else is set. What changes a tenant or its keys is in the audit log,
+    and raises AuditBroken; the end of a tenant is for `JobService.delete_tenant` to record, of which it is a part.
     """
 
-    def __init__(self, redis: Redis, audit: Audit) -> None:
+    def __init__(self, redis: Redis, audit: Audit, *, limits: Limits = Limits()) -> None:  # noqa: B008 - it is immutable
         self._redis = redis
         self._audit = audit
+        self._limits = limits
+        self._admit = script(redis, "admit")
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
         """Add a tenant."""
@@ -69,10 +79,14 @@ class Tenants:
             raise NotFound(tenant)
         return _tenant(found)
 
-    async def update(self, tenant: TenantId, **changes: Any) -> Tenant:
-        """Change what is known of a tenant, by field. Raises NotFound."""
-        changed = msgspec.structs.replace(await self.get(tenant), **changes)
-        async with self._audit.recording("volant.tenant.update", tenant=tenant, detail=" ".join(sorted(changes))):
+    async def update(
+        self, tenant: TenantId, *, limits: Mapping[str, float | None] = MappingProxyType({}), **changes: Any
+    ) -> Tenant:
+        """Change what is known of a tenant, by field, and its limits, by name. Raises NotFound."""
+        known = await self.get(tenant)
+        changed = msgspec.structs.replace(known, limits=msgspec.structs.replace(known.limits, **limits), **changes)
+        detail = " ".join(sorted({*changes, *(["limits"] if limits else [])}))
+        async with self._audit.recording("volant.tenant.update", tenant=tenant, detail=detail):
             with reaching_redis():
                 await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
         return changed
@@ -94,10 +108,18 @@ class Tenants:
                 gone, *_ = await pipe.execute()
         return bool(gone)
 
-    async def create_key(self, tenant: TenantId, *, now: datetime) -> str:
+    async def create_key(
+        self, tenant: TenantId, *, now: datetime, limits: Mapping[str, float | None] = MappingProxyType({})
+    ) -> str:
         """Return the text of a new API key, which is not kept and cannot be shown again. Raises NotFound."""
         secret = secrets.token_urlsafe(32)
-        key = ApiKey(id=secrets.token_hex(6), tenant=tenant, digest=_digest(secret), created=now)
+        key = ApiKey(
+            id=secrets.token_hex(6),
+            tenant=tenant,
+            digest=_digest(secret),
+            created=now,
+            limits=msgspec.structs.replace(Limits(), **limits),
+        )
         with reaching_redis():
             if not await self._redis.hexists(keyspace.TENANTS, tenant):
                 raise NotFound(tenant)
@@ -122,28 +144,27 @@ class Tenants:
             with reaching_redis():
                 await self._redis.hdel(keyspace.API_KEYS, key_id)
 
-    async def authenticate(self, presented: str) -> Tenant | None:
-        """Return whose key this is, who acts from now on, or None when it is malformed, unknown or revoked."""
-        found = await self.find(presented)
-        if found is None:
-            return None
-        key, owner = found
-        act_as_key(key.id)
-        return owner
-
-    async def owner(self, tenant: TenantId, key_id: str) -> Tenant | None:
-        """Return the tenant if there is such a one, and such a key, and the key is the tenant's."""
+    async def update_key(self, key_id: str, limits: Mapping[str, float | None]) -> None:
+        """Change the limits of a key, by name. Raises NotFound."""
         with reaching_redis():
-            async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hget(keyspace.TENANTS, tenant)
-                pipe.hget(keyspace.API_KEYS, key_id)
-                owner, key = await pipe.execute()
-        if owner is None or key is None or _api_key(key).tenant != tenant:
-            return None
-        return _tenant(owner)
+            found = await self._redis.hget(keyspace.API_KEYS, key_id)
+        if found is None:
+            raise NotFound(key_id)
+        key = _api_key(found)
+        changed = msgspec.structs.replace(key, limits=msgspec.structs.replace(key.limits, **limits))
+        async with self._audit.recording("volant.credential.update", tenant=key.tenant, target=key_id):
+            with reaching_redis():
+                await self._redis.hset(keyspace.API_KEYS, key_id, msgspec.json.encode(changed))
 
-    async def find(self, presented: str) -> tuple[ApiKey, Tenant] | None:
-        """Return what is kept of this key, and of its tenant; None when it is malformed, unknown or revoked."""
+    def in_force(self, tenant: Tenant) -> Limits:
+        """Return the limits of a tenant."""
+        return tenant.limits.over(self._limits)
+
+    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+        """Return whose key this is, or None when it is malformed, unknown or revoked.
+
+        A good one is counted as a request of that kind. Raises LimitReached.
+        """
         prefix, _, rest = presented.partition("_")
         key_id, _, secret = rest.partition("_")
         with reaching_redis():
@@ -153,10 +174,38 @@ class Tenants:
         matches = hmac.compare_digest(_digest(secret), key.digest if key else _NOBODY)
         if key is None or not matches or prefix != _PREFIX:
             return None
+        return await self.admit(key.tenant, key.id, counts)
+
+    async def admit(self, tenant: TenantId, key_id: str, counts: Rate | None = None) -> Credential | None:
+        """Return the credential of a tenant and its key; None when there is no such tenant, or no such key of its.
+
+        A key that was made while its tenant was being dismissed outlives it, and must open nothing. It is counted
+        as a request of that kind. Raises LimitReached.
+        """
+        buckets = [keyspace.bucket_of(counts, tenant), keyspace.bucket_of(counts, tenant, key_id)] if counts else []
+        rate = self._limits.of(counts) if counts else None
         with reaching_redis():
-            # A key that was made while its tenant was being dismissed outlives it, and must open nothing.
-            owner = await self._redis.hget(keyspace.TENANTS, key.tenant)
-        return (key, _tenant(owner)) if owner is not None else None
+            found = await self._admit(
+                keys=[keyspace.TENANTS, keyspace.API_KEYS, *buckets],
+                args=[tenant, key_id, counts or "", rate or 0, _IDLE // timedelta(milliseconds=1)],
+            )
+        if found is None:
+            return None
+        record, key, wait = found
+        owner, known = _tenant(record), _api_key(key)
+        if known.tenant != tenant:
+            return None
+        if wait and counts:
+            raise LimitReached(counts, timedelta(microseconds=wait))
+        act_as_key(key_id)
+        return Credential(
+            tenant=tenant,
+            key=key_id,
+            limits=self.in_force(owner),
+            limits_of_key=known.limits,
+            endpoints=owner.endpoints,
+            networks=owner.networks,
+        )
 
 
 def public_id(presented: str) -> str:

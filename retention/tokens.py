@@ -21,11 +21,11 @@ import msgspec
 from jwt.types import Options
 from msgspec import Struct
 
-from retention.acting import act_as_key
 from retention.job import TenantId
 from retention.keyring import Keyring
+from retention.limits import Rate
 from retention.store import JobStore
-from retention.tenant import Tenant
+from retention.tenant import Credential
 from retention.tenants import Tenants
 
 _ALGORITHM = "HS256"
@@ -35,10 +35,10 @@ _NOT_BY_THE_HOSTS_CLOCK: Options = {"verify_exp": False, "verify_nbf": False, "v
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """A token that was just made, for `tenant`; good for `expires_in` seconds, until the unix second `expiration`."""
+    """A token that was just made, for `buyer`; good for `expires_in` seconds, until the unix second `expiration`."""
 
     text: str
-    tenant: Tenant
+    buyer: Credential
     expires_in: int
     expiration: int
 
@@ -68,11 +68,13 @@ class Tokens:
         self._life = int(life.total_seconds())
 
     async def issue(self, presented: str) -> Token | None:
-        """Return a new token for this API key, or None when it is malformed, unknown or revoked."""
-        found = await self._tenants.find(presented)
-        if found is None:
+        """Return a new token for this API key, or None when it is malformed, unknown or revoked.
+
+        Counted as the purchase of a token. Raises LimitReached.
+        """
+        buyer = await self._tenants.authenticate(presented, "tokens")
+        if buyer is None:
             return None
-        key, tenant = found
         second = int((await self._store.now()).timestamp())
         claims = _Claims(
             iss=_ISSUER,
@@ -81,33 +83,31 @@ class Tokens:
             nbf=second,
             exp=second + self._life,
             jti=secrets.token_hex(16),
-            sub=key.tenant,
-            key=key.id,
+            sub=buyer.tenant,
+            key=buyer.key,
         )
         text = jwt.encode(
             msgspec.to_builtins(claims), self._key.raw(), algorithm=_ALGORITHM, headers={"kid": self._key_name}
         )
-        return Token(text=text, tenant=tenant, expires_in=self._life, expiration=claims.exp)
+        return Token(text=text, buyer=buyer, expires_in=self._life, expiration=claims.exp)
 
-    async def authenticate(self, presented: str) -> Tenant | None:
-        """Return whose token this is; None when it is not ours, not good at this moment, or its API key is no more."""
+    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+        """Return whose token this is; None when it is not ours, not good at this moment, or its API key is no more.
+
+        A good one is counted as a request of that kind. Raises LimitReached.
+        """
         claims = self._read(presented)
         if claims is None or not _is_good(claims, await self._store.now()):
             return None
-        return await self._owner(claims)
+        return await self._tenants.admit(claims.sub, claims.key, counts)
 
-    async def authenticate_again(self, presented: str) -> Tenant | None:
+    async def authenticate_again(self, presented: str) -> Credential | None:
         """Return the same for a token that was good when its request began: it may have expired since.
 
         Long uploads would fail at their end otherwise, and IBM's SDKs would not repeat them.
         """
         claims = self._read(presented)
-        return await self._owner(claims) if claims else None
-
-    async def _owner(self, claims: _Claims) -> Tenant | None:
-        if owner := await self._tenants.owner(claims.sub, claims.key):
-            act_as_key(claims.key)
-        return owner
+        return await self._tenants.admit(claims.sub, claims.key) if claims else None
 
     def _read(self, presented: str) -> _Claims | None:
         """Return what a token claims that we have signed; of any other text None."""

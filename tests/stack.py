@@ -79,6 +79,10 @@ def assert_nothing_was_denied(redis_url: str) -> None:
             assert denied <= PROBED, denied - PROBED
 
 
+UNLIMITED = {"limit_submits": "0", "limit_polls": "0", "limit_tokens": "0"}
+"""The settings of stacks whose clients are in a greater hurry than a tenant may be."""
+
+
 class StartStack(Protocol):
     """Start a stack of its own for one test."""
 
@@ -189,7 +193,11 @@ def running_stack(
     with (
         temporary_directory() as directory,
         StackUnderTest(
-            directory, settings=settings, workers=workers, users=users_under_test(directory), ca=ca
+            directory,
+            settings={**UNLIMITED, **(settings or {})},
+            workers=workers,
+            users=users_under_test(directory),
+            ca=ca,
         ) as running,
     ):
         if not workers:

@@ -54,8 +54,8 @@ class Decoder:
     """A decoding child, from entering the context until leaving it; leaving kills it.
 
     Iterating yields the segments in time order. Raises Undecodable, TooLong, EngineFailed, or what
-    the source of the audio raises. Afterwards `damaged` tells whether parts could not be decoded, `samples` how
-    many came out, and `metrics` what was measured, if that was asked for.
+    the source of the audio raises. `samples` is how many are known to have come out; afterwards `damaged` tells
+    whether parts could not be decoded, and `metrics` what was measured, if that was asked for.
     """
 
     def __init__(self, audio: AsyncIterator[bytes], order: Order, limits: Limits) -> None:
@@ -103,6 +103,7 @@ class Decoder:
             # The detector may fill the last frame with silence: hence the second above what was asked for.
             if not expected or not heard <= start <= start + size <= self._most + RATE:
                 raise EngineFailed
+            self.samples = max(self.samples, start + size)
             if kind == _SEGMENT:
                 heard = start + size
                 yield Segment(start=start, pcm=await self._read(length))

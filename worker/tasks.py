@@ -11,7 +11,7 @@ from retention.holding import Held, JobHolding
 from retention.job import FailureReason, JobId, TenantId
 from retention.log import failure
 from worker.leases import LeasedWorker, Retry
-from worker.transcriber import EngineFailed, RecognitionError, Transcriber
+from worker.transcriber import EngineFailed, RecognitionError, Tally, Transcriber
 
 _log = structlog.get_logger()
 
@@ -52,25 +52,26 @@ async def recognize(ctx: dict[str, Any], tenant: TenantId, id_: JobId) -> None:
 async def _work(tools: Tools, held: Held) -> FailureReason | None:
     """End the held job; return why it failed, if it did."""
     reason: FailureReason
+    tally = Tally()
     try:
-        results = await _transcribe(tools, held)
+        results = await _transcribe(tools, held, tally)
     except RecognitionError as error:
         reason = error.reason
     except (AudioMissing, Unsealable) as error:
         _log.error("audio cannot be read", tenant=held.job.tenant, job=held.job.id, **failure(error))
         reason = "audio_missing"
     else:
-        await tools.holding.finish(held, results)
+        await tools.holding.finish(held, results, heard=tally.heard())
         return None
-    await tools.holding.fail(held, reason)
+    await tools.holding.fail(held, reason, heard=tally.heard())
     return reason
 
 
-async def _transcribe(tools: Tools, held: Held) -> bytes:
+async def _transcribe(tools: Tools, held: Held, tally: Tally) -> bytes:
     """Return the results; from the beginning once more if a child fails, for the audio may be innocent of it."""
     age = await tools.holding.age(held)
     try:
-        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission, age=age)
+        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission, age=age, tally=tally)
     except EngineFailed:
         _log.warning("recognising again", tenant=held.job.tenant, job=held.job.id)
-        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission, age=age)
+        return await tools.transcriber.transcribe(tools.holding.audio(held), held.submission, age=age, tally=tally)

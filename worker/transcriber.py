@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,6 +32,17 @@ __all__ = ["EngineFailed", "EngineUnusable", "NotServed", "RecognitionError", "T
 
 DAMAGED = "Parts of the audio could not be decoded and were skipped."
 """The warning of a result from damaged audio. A recording fails only when nothing of it can be decoded."""
+
+
+@dataclass
+class Tally:
+    """How much of a recording was decoded, in samples; of several tries, in the longest."""
+
+    samples: int = 0
+
+    def heard(self) -> timedelta:
+        """Return that as a time."""
+        return timedelta(seconds=self.samples / RATE)
 
 
 class Transcriber:
@@ -76,14 +88,21 @@ class Transcriber:
         await self._pool.close()
 
     async def transcribe(
-        self, audio: AsyncIterator[bytes], submission: Submission, *, age: timedelta = timedelta(0)
+        self,
+        audio: AsyncIterator[bytes],
+        submission: Submission,
+        *,
+        age: timedelta = timedelta(0),
+        tally: Tally | None = None,
     ) -> bytes:
         """Return the results object of spec 4 as JSON, from the bytes of a recording.
 
-        `age` is how long ago the first byte came. Raises NotServed, Undecodable, TooLong, EngineFailed, or what
-        `audio` raises. Cancelling kills the decoder and drops the segments; nothing of the recording stays.
+        `age` is how long ago the first byte came; `tally` learns what was decoded, also of what fails. Raises
+        NotServed, Undecodable, TooLong, EngineFailed, or what `audio` raises. Cancelling kills the decoder and drops
+        the segments; nothing of the recording stays.
         """
         began = time.monotonic()
+        tally = tally or Tally()
         language = language_of(submission.model, self.offer)
         if language is None:
             raise NotServed
@@ -117,8 +136,9 @@ class Transcriber:
             for phrase in phrases.add(segment.start, len(segment.pcm) // 2, utterance):
                 presenter.add(phrase)
 
+        decoder = Decoder(audio, order, self._limits)
         try:
-            async with Decoder(audio, order, self._limits) as decoder:
+            async with decoder:
                 async for segment in decoder:
                     await places.acquire()
                     unfinished.append(asyncio.create_task(recognize(segment)))
@@ -128,6 +148,7 @@ class Transcriber:
                 await keep(unfinished[0])
                 del unfinished[0]
         finally:
+            tally.samples = max(tally.samples, decoder.samples)
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)

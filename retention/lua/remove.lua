@@ -1,7 +1,7 @@
 -- Remove a job with everything in it, and every entry that names it.
 --
 -- KEYS[1..n] the job, and what the request log has of it  KEYS[n+1..] due, and the lists that name it
--- The last of KEYS: erasures
+-- The last two of KEYS: erasures, and what waits of the tenant
 -- ARGV[1] the revision that was decided upon, or empty: whatever is stored
 -- ARGV[2] the job's entry in them  ARGV[3] n; 1: what the request log has of it stays
 --
@@ -15,8 +15,19 @@ local hashes = tonumber(ARGV[3])
 for i = 1, hashes do
   redis.call('DEL', KEYS[i])
 end
-for i = hashes + 1, #KEYS - 1 do
+for i = hashes + 1, #KEYS - 2 do
   redis.call('ZREM', KEYS[i], ARGV[2])
 end
-note_erasure(KEYS[#KEYS])
+note_erasure(KEYS[#KEYS - 1])
+
+local waiting = KEYS[#KEYS]
+local id = string.match(ARGV[2], '/(.-)/')
+local bytes, owner = string.match(redis.call('HGET', waiting, id) or '', '^(%d+)(/.*)$')
+for _, of in ipairs(bytes and {'', owner} or {}) do
+  redis.call('HINCRBY', waiting, 'bytes' .. of, 0 - bytes)
+  if redis.call('HINCRBY', waiting, 'jobs' .. of, -1) == 0 then
+    redis.call('HDEL', waiting, 'jobs' .. of, 'bytes' .. of)
+  end
+end
+redis.call('HDEL', waiting, id)
 return 1 + there

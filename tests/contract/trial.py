@@ -15,7 +15,14 @@ from deploy.stack import Stack
 from tests.acceptance.client import Client
 from tests.acceptance.receivers import Receiver
 
-SETTINGS = {"callback_loopback": "true", "challenges_per_hour": "1000000", "drain": "1"}
+SETTINGS = {
+    "callback_loopback": "true",
+    "challenges_per_hour": "1000000",
+    "drain": "1",
+    "limit_submits": "0",
+    "limit_polls": "0",
+    "limit_tokens": "0",
+}
 """The settings of a stack that is tried. The receiver is on this machine, and asked more often than twenty times; at
 the end there may be many jobs that nobody waits for.
 """

@@ -11,6 +11,7 @@ from retention import keyspace
 from retention.errors import CustomerErased
 from retention.job import Failed, JobId
 from retention.telling import Notification, Unwanted
+from tests.integration.cell import AUDIO
 from tests.integration.lifecycle import Lifecycle, there_is_room
 from tests.integration.machine import URL, USER_TOKEN, WORKER
 from tests.integration.model import ACCEPTED
@@ -43,6 +44,7 @@ class Afterwards(Lifecycle):
             assert which <= self.model.erased
             return
         assert self.model.erased is None or which > self.model.erased
+        self.model.asked[job.id] = (len(AUDIO), "")
         self.model.audio.add(job.id)
         self.model.put(job.id)
         self.written(job, since=since, adds=ACCEPTED)

@@ -45,7 +45,7 @@ class Buyer:
     async def opens(self, token: str | None = None) -> bool:
         """Tell whether this token, or else the bought one, opens the tenant."""
         owner = await self.cell.tokens.authenticate(token or self.token)
-        assert owner is None or owner.id == self.cell.tenant
+        assert owner is None or owner.tenant == self.cell.tenant
         return owner is not None
 
     def with_claims(self, **changes: Any) -> str:

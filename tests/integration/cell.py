@@ -24,6 +24,7 @@ from retention.leases import Leases
 from retention.logged_directory import LoggedDirectory
 from retention.outbox import Outbox
 from retention.queue import JobQueue
+from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
@@ -32,7 +33,7 @@ from retention.seal import Context, Key, Kind, seal
 from retention.service import JobService
 from retention.store import JobStore
 from retention.telling import Telling
-from retention.tenant import Tenant
+from retention.tenant import Credential, Tenant
 from retention.tenants import Tenants
 from retention.tokens import Tokens
 from retention.wrapped import WrappedKeys
@@ -84,9 +85,10 @@ class Cell:
         user_token: str = "",
         began: datetime | None = None,
         submission: Submission = SUBMISSION,
+        credential: Credential | None = None,
     ) -> Waiting:
         return await self.jobs.submit(
-            self.tenant,
+            credential or Credential(tenant=self.tenant),
             submission,
             audio or spoken(AUDIO),
             began=began or await self.jobs.now(),
@@ -99,6 +101,11 @@ class Cell:
     async def listed(self) -> list[Job]:
         """Return the jobs that the list shows."""
         return [job for job, _ in await self.jobs.latest(self.tenant)]
+
+    async def authenticated(self, key: str) -> TenantId | None:
+        """Return whose key this is."""
+        credential = await self.tenants.authenticate(key)
+        return credential.tenant if credential else None
 
     async def accepted(self, **changes: timedelta) -> Waiting:
         """Write the record of a new job: no audio, no key, not queued."""
@@ -221,6 +228,7 @@ async def open_cell(
             queue=queue,
             tenants=tenants,
             registrations=registrations,
+            quotas=Quotas(redis),
             readiness=Readiness(redis),
             patience=WEEK,
             upload_within=HOUR,

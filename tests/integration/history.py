@@ -62,6 +62,7 @@ class History(Lifecycle):
         self.cell = replace(self.cell, tenant=tenant.id)
         self.records.clear()
         self.model.erased = None
+        self.model.heard.clear()
         self.uploads.clear()
         self.registration = self.run(self._register())
 

@@ -34,6 +34,8 @@ return {
   redis.call('ZRANGE', KEYS[3], 0, -1, 'WITHSCORES'),
   redis.call('ZRANGE', KEYS[4], 0, -1),
   redis.call('ZRANGE', KEYS[5], 0, -1),
+  redis.call('HGETALL', KEYS[6]),
+  redis.call('HGETALL', KEYS[7]),
 }
 """
 
@@ -55,6 +57,10 @@ class Contents(Struct, kw_only=True):
     queue: dict[JobId, float]
     telling: set[JobId]
     of_customer: set[JobId]
+    waiting: dict[str, str]
+    """What is counted as waiting: jobs, and sums."""
+    audio: dict[str, int]
+    """Milliseconds of audio that were decoded today."""
 
 
 async def contents(redis: Redis, tenant: TenantId, customer: CustomerTag) -> Contents:
@@ -62,7 +68,9 @@ async def contents(redis: Redis, tenant: TenantId, customer: CustomerTag) -> Con
     prefix = keyspace.job(tenant, JobId(""))
     queues = (keyspace.RECOGNITION.name, keyspace.NOTIFICATION.name)
     lists = (keyspace.jobs_of(tenant), keyspace.DUE, *queues, keyspace.jobs_of_customer(tenant, customer))
-    jobs, forever, listed, due, queue, telling, of_customer = await redis.eval(_LOOK, 5, *lists, prefix)
+    counts = (keyspace.waiting_of(tenant), keyspace.audio_of(tenant))
+    looked = await redis.eval(_LOOK, 7, *lists, *counts, prefix)
+    jobs, forever, listed, due, queue, telling, of_customer, waiting, audio = looked
     return Contents(
         jobs={
             JobId(key.decode().removeprefix(prefix)): Found(
@@ -76,6 +84,8 @@ async def contents(redis: Redis, tenant: TenantId, customer: CustomerTag) -> Con
         queue={JobId(id_.decode()): float(score) for id_, score in _pairs(queue)},
         telling={JobId(entry.decode().removeprefix(keyspace.NOTIFICATION.prefix)) for entry in telling},
         of_customer={keyspace.parse_entry(member)[1] for member in of_customer},
+        waiting={name.decode(): value.decode() for name, value in _pairs(waiting)},
+        audio={name.decode(): int(value) for name, value in _pairs(audio)},
     )
 
 

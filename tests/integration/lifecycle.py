@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 from functools import partial
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from retention.errors import JobProcessing, NotFound, Superseded, TenantGone
+from retention.errors import JobProcessing, LimitReached, NotFound, Superseded, TenantGone
 from retention.holding import Held
 from retention.job import (
     Callback,
@@ -24,6 +25,8 @@ from retention.job import (
     hand_back,
     reclaim,
 )
+from retention.limits import Limits
+from retention.tenant import Credential
 from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, WEEK, spoken
 from tests.integration.machine import USER_TOKEN, Machine
 from tests.integration.model import ACCEPTED
@@ -39,6 +42,8 @@ anything_is_stored = precondition(lambda machine: machine.model.jobs)
 anybody_has_read = precondition(lambda machine: machine.records)
 anybody_holds = precondition(lambda machine: machine.helds)
 
+
+HEARD = timedelta(seconds=2.5)
 
 EVENTS: list[tuple[Event, ...]] = [
     (),
@@ -57,9 +62,12 @@ class Lifecycle(Machine):
         results_ttl=st.sampled_from([HOUR, WEEK]),
         customer=st.sampled_from([None, "c"]),
         events=st.sampled_from(EVENTS),
+        key=st.sampled_from(["k1", "k2"]),
         gone=st.booleans(),
     )
-    def submit(self, results_ttl: timedelta, customer: str | None, events: tuple[Event, ...], *, gone: bool) -> None:
+    def submit(
+        self, results_ttl: timedelta, customer: str | None, events: tuple[Event, ...], key: str, *, gone: bool
+    ) -> None:
         """Submit; first, now and then, for a tenant that is gone."""
         began = self.after_the_erasure()
         submit = partial(
@@ -72,22 +80,45 @@ class Lifecycle(Machine):
         )
         if gone:
             try:
-                self.run(submit(TenantId("gone"), SUBMISSION, spoken(AUDIO)))
+                self.run(submit(Credential(tenant=TenantId("gone")), SUBMISSION, spoken(AUDIO)))
             except TenantGone:
                 pass
             else:
                 raise AssertionError("accepted for a tenant that is gone")
-        job = self.run(submit(self.cell.tenant, SUBMISSION, spoken(AUDIO)))
+        job = self.run(submit(Credential(tenant=self.cell.tenant, key=key), SUBMISSION, spoken(AUDIO)))
+        self.model.asked[job.id] = (len(AUDIO), key)
         assert (job.revision, job.updated, job.deadline) == (1, job.created, job.created + WEEK)
         self.model.audio.add(job.id)
         self.model.put(job.id)
         self.written(job, since=began, adds=ACCEPTED | ({"user_token"} if events else set()))
+
+    @rule(
+        key=st.sampled_from(["k1", "k2"]),
+        quota=st.sampled_from(["waiting", "bytes"]),
+        whose=st.sampled_from(["limits", "limits_of_key"]),
+    )
+    def submit_too_much(self, key: str, quota: str, whose: str) -> None:
+        """Submit when as much waits as may, in all or with this key: nothing is left of it."""
+        owner = "" if whose == "limits" else f"/{key}"
+        waits = int(self.model.counted().get(("jobs" if quota == "waiting" else "bytes") + owner, "0"))
+        # The least limit that is none at all is 1: with nothing there, only too many bytes can be too much.
+        if not waits and quota == "waiting":
+            return
+        limits = Limits(**{quota: waits if quota == "waiting" else waits + len(AUDIO) - 1})
+        credential = msgspec.structs.replace(Credential(tenant=self.cell.tenant, key=key), **{whose: limits})
+        reached = ""
+        try:
+            self.run(self.cell.submit(credential=credential))
+        except LimitReached as error:
+            reached = error.limit
+        assert reached == quota
 
     @there_is_room
     @rule(ago=st.sampled_from([HOUR, timedelta(days=8)]))
     def find_an_old_one(self, ago: timedelta) -> None:
         """Begin with a job that was accepted long ago, and that nobody queued."""
         job = self.run(self.cell.deliverable(ago=ago))
+        self.model.asked[job.id] = (0, "")
         self.model.write(job, at=(job.created, job.created), adds=ACCEPTED)
         self.records.append(job)
 
@@ -140,13 +171,14 @@ class Lifecycle(Machine):
         ended: Completed | Failed
         try:
             if completes:
-                ended = self.run(self.cell.holding.finish(held, RESULTS))
+                ended = self.run(self.cell.holding.finish(held, RESULTS, heard=HEARD))
             else:
-                ended = self.run(self.cell.holding.fail(held, "engine"))
+                ended = self.run(self.cell.holding.fail(held, "engine", heard=HEARD))
         except Superseded:
             assert not current
             return
         assert current
+        self.model.hear(held.job.id, 2500)
         now = ended.updated
         assert began <= now <= self.now()
         assert ended == (complete(held.job, now=now) if completes else fail(held.job, "engine", now=now))

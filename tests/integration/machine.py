@@ -53,6 +53,7 @@ class Machine(RuleBasedStateMachine):
         self.tellings = [self._telling() for _ in range(2)]
         self.sent: list[tuple[Telling, Notification]] = []
         self.uploads: list[datetime] = []
+        self.day = self.now().date()
         self.registration = self.run(self._register())
         self.caretaker = Caretaker(
             store=self.cell.store,
@@ -142,6 +143,9 @@ class Machine(RuleBasedStateMachine):
         places = {*model.lapsed, *model.waiting, *model.leased}
         assert set(found.queue) == places
         assert {path.name for path in self.cell.recordings()} == model.audio
+        assert found.waiting == model.counted()
+        if self.now().date() == self.day:  # at midnight it begins anew
+            assert found.audio == dict(model.heard)
 
     @invariant()
     def the_list_shows_the_newest_first(self) -> None:

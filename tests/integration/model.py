@@ -3,6 +3,7 @@
 Says after every step what Redis and the audio store must contain, without looking at either.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -50,6 +51,28 @@ class Model:
     """When the one customer was erased last."""
 
     deliveries: list[JobId] = field(default_factory=list)
+    asked: dict[JobId, tuple[int, str]] = field(default_factory=dict)
+    """The bytes of each job, and the API key that it was submitted with."""
+
+    heard: Counter[str] = field(default_factory=Counter)
+    """Milliseconds that were decoded, by `audio` and `audio/…` of a key."""
+
+    def counted(self) -> dict[str, str]:
+        """Return what must be counted as waiting: every unfinished job, and the sums of them."""
+        sums: Counter[str] = Counter()
+        found: dict[str, str] = {}
+        for id_, known in self.jobs.items():
+            if isinstance(known.job, Waiting | Processing):
+                size, key = self.asked[id_]
+                found[id_] = f"{size}/{key}"
+                for owner in ("", f"/{key}"):
+                    sums.update({f"jobs{owner}": 1, f"bytes{owner}": size})
+        return found | {name: str(value) for name, value in sums.items()}
+
+    def hear(self, id_: JobId, milliseconds: int) -> None:
+        """Count what was decoded for a job that has just ended."""
+        _, key = self.asked[id_]
+        self.heard.update({"audio": milliseconds, f"audio/{key}": milliseconds})
 
     def revision(self, id_: JobId) -> int:
         return self.jobs[id_].job.revision if id_ in self.jobs else 0

@@ -54,13 +54,13 @@ SCRIPTS = {
     "a dropped field stays": Lua(script="write", says="redis.call('HDEL', KEYS[1], ARGV[i])"),
     "a removal forgets the job": Lua(script="remove", says="redis.call('DEL', KEYS[i])"),
     "a removal forgets the lists": Lua(
-        script="remove", says="for i = hashes + 1, #KEYS - 1 do", instead="for i = hashes + 1, hashes + 1 do"
+        script="remove", says="for i = hashes + 1, #KEYS - 2 do", instead="for i = hashes + 1, hashes + 1 do"
     ),
     "a removal forgets the customer": Lua(
-        script="remove", says="for i = hashes + 1, #KEYS - 1 do", instead="for i = hashes + 1, hashes + 2 do"
+        script="remove", says="for i = hashes + 1, #KEYS - 2 do", instead="for i = hashes + 1, hashes + 2 do"
     ),
     "a removal forgets what is due": Lua(
-        script="remove", says="for i = hashes + 1, #KEYS - 1 do", instead="for i = hashes + 2, #KEYS - 1 do"
+        script="remove", says="for i = hashes + 1, #KEYS - 2 do", instead="for i = hashes + 2, #KEYS - 2 do"
     ),
     "an event is not queued": Lua(script="write", says="if ARGV[10] ~= '' then", instead="if false then"),
     "a removal asks for no revision": Lua(script="remove", says="if ARGV[1] ~= '' and", instead="if false and"),
@@ -75,6 +75,30 @@ SCRIPTS = {
     ),
     "anybody ends a lease": Lua(script="settle", says="if owner and owner ~= ARGV[1] then", instead="if false then"),
     "anybody renews a lease": Lua(script="renew", says="local ours = owner == ARGV[1]", instead="local ours = owner"),
+}
+
+COUNTING = {
+    "waiting jobs have no limit": Lua(script="write", says="return -3", instead="break"),
+    "waiting bytes have no limit": Lua(script="write", says="return -4", instead="break"),
+    "a key has no limits": Lua(
+        script="write", says="for i, owner in ipairs({'', '/' .. ARGV[13]}", instead="for i, owner in ipairs({''}"
+    ),
+    "a tenant has no limits": Lua(
+        script="write",
+        says="    if tonumber(redis.call('HGET', KEYS[9]",
+        instead="    if owner ~= '' and tonumber(redis.call('HGET', KEYS[9]",
+    ),
+    "a key is not counted": Lua(
+        script="write", says="for _, owner in ipairs({'', '/' .. ARGV[13]}", instead="for _, owner in ipairs({''}"
+    ),
+    "an ended job waits on": Lua(script="write", says="redis.call('HDEL', KEYS[9], id)"),
+    "the bytes of an ended job wait on": Lua(script="write", says="0 - bytes", instead="0"),
+    "what waits lives for ever": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[9], ARGV[6])"),
+    "a removed job waits on": Lua(script="remove", says="ipairs(bytes and {'', owner} or {})", instead="ipairs({})"),
+    "a removed job is not forgotten": Lua(script="remove", says="redis.call('HDEL', waiting, id)"),
+    "the bytes of a removed job wait on": Lua(script="remove", says="0 - bytes", instead="0"),
+    "nothing is heard": Lua(script="write", says="if ARGV[18] ~= '0' then", instead="if false then"),
+    "what is heard lives for ever": Lua(script="write", says="redis.call('PEXPIREAT', KEYS[10],", instead="tostring("),
 }
 
 AFTERWARDS_SCRIPTS = {
@@ -242,7 +266,7 @@ def check(histories: type[Lifecycle]) -> None:
 
 
 HISTORIES = [
-    *((History, name, change) for name, change in SCRIPTS.items()),
+    *((History, name, change) for name, change in {**SCRIPTS, **COUNTING}.items()),
     *((Afterwards, name, change) for name, change in AFTERWARDS_SCRIPTS.items()),
 ]
 RULES = [*((History, rule) for rule in FUNCTIONS), *((Afterwards, rule) for rule in AFTERWARDS_FUNCTIONS)]

@@ -12,6 +12,7 @@ from deploy.processes import RedisServer
 from retention.bootstrap import open_retention
 from retention.job import JobId, TenantId
 from retention.settings import load
+from retention.tenant import Credential
 from tests.commands import volant
 from tests.integration.cell import AUDIO, HOUR, RESULTS, spoken
 from tests.integration.logged import WILLING
@@ -46,7 +47,9 @@ def entries(settings: dict[str, str]) -> list[tuple[TenantId, JobId]]:
         async with open_retention(loaded, role="admin") as retention:
             began = await retention.jobs.now()
             tenant = (await retention.tenants.create(name, now=began)).id
-            job = await retention.jobs.submit(tenant, WILLING, spoken(AUDIO), began=began, results_ttl=HOUR)
+            job = await retention.jobs.submit(
+                Credential(tenant=tenant), WILLING, spoken(AUDIO), began=began, results_ttl=HOUR
+            )
             async with retention.holding.hold(tenant, job.id) as held:
                 assert held is not None
                 await retention.holding.finish(held, RESULTS)

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.errors import NotFound
+from retention.tenant import Credential
 from tests.integration.cell import AUDIO, HOUR, RESULTS, Cell, open_cell, spoken
 from tests.integration.logged import MONTH, WILLING, accepted, everything_logged, files, logged, worked_on
 from tests.stack import wait_until
@@ -105,7 +106,7 @@ async def test_a_deleted_tenant_leaves_nothing(cell: Cell) -> None:
     """Another tenant's entries stay."""
     other = await cell.tenants.create("other", now=await cell.store.now())
     foreign = await cell.jobs.submit(
-        other.id, WILLING, spoken(AUDIO), began=await cell.jobs.now(), results_ttl=HOUR, customer="c"
+        Credential(tenant=other.id), WILLING, spoken(AUDIO), began=await cell.jobs.now(), results_ttl=HOUR, customer="c"
     )
     await worked_on(cell, foreign)
     await expired(cell, customer="c")

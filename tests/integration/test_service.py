@@ -181,7 +181,7 @@ async def test_deleting_a_tenant_leaves_nothing(cell: Cell) -> None:
     assert cell.tenant.encode() not in await everything(cell.redis)
     for job in jobs:
         assert await cell.naming(job) == []
-    assert await cell.tenants.authenticate(key) is None
+    assert await cell.authenticated(key) is None
     with pytest.raises(NotFound):
         await cell.jobs.delete_tenant(cell.tenant)
 

@@ -105,7 +105,7 @@ def run_written(kind: type[Machine]) -> None:
 
 
 def submit(histories: Lifecycle) -> None:
-    histories.submit(results_ttl=HOUR, customer="c", events=EVENTS[1], gone=False)
+    histories.submit(results_ttl=HOUR, customer="c", events=EVENTS[1], key="k1", gone=False)
 
 
 def only(histories: Machine) -> Known:

@@ -14,6 +14,9 @@ from deploy.processes import ROOT, StackError, interrupt_on_signals, temporary_d
 from deploy.stack import Stack
 from tests.load import target
 
+_UNLIMITED = {"limit_submits": "0", "limit_polls": "0"}
+"""Users are in a hurry, and many of them share a tenant."""
+
 _TENANTS = 3
 
 
@@ -34,7 +37,7 @@ def load(users: int, seconds: int, max_errors: float, max_p95: float) -> None:
     if url:
         sys.exit(_locust(url, keys, size + bounds))
     try:
-        with temporary_directory() as directory, Stack(directory) as stack:
+        with temporary_directory() as directory, Stack(directory, settings=_UNLIMITED) as stack:
             keys = ",".join(stack.new_tenant(f"load {n}")[1] for n in range(_TENANTS))
             sys.exit(_locust(stack.url, keys, size + bounds))
     except StackError as error:

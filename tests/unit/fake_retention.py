@@ -19,7 +19,14 @@ from api.listener import listening
 from retention.audit import Audit
 from retention.bootstrap import Retention
 from retention.denials import Denials
-from retention.errors import JobProcessing, NotFound, NothingOffered, NotRegistered, RetentionError
+from retention.errors import (
+    JobProcessing,
+    LimitReached,
+    NotFound,
+    NothingOffered,
+    NotRegistered,
+    RetentionError,
+)
 from retention.job import (
     Callback,
     Event,
@@ -33,9 +40,10 @@ from retention.job import (
     accept,
     new_job_id,
 )
+from retention.limits import Limits, Rate
 from retention.offer import Offer
 from retention.settings import Settings
-from retention.tenant import Tenant
+from retention.tenant import Credential, Tenant
 from retention.tokens import Token
 from tests.recognizers import EMBEDDED
 
@@ -65,6 +73,7 @@ class FakeJobs:
     kept: dict[tuple[TenantId, JobId], tuple[Job, bytes | None]] = field(default_factory=dict)
     accepted: list[Accepted] = field(default_factory=list)
     under_way: int = 0
+    uploads: list[tuple[Credential, int]] = field(default_factory=list)
     broken_off: list[str] = field(default_factory=list)
     erased: list[str] = field(default_factory=list)
     tokens: dict[JobId, str] = field(default_factory=dict)
@@ -75,9 +84,15 @@ class FakeJobs:
         self.kept[job.tenant, job.id] = (job, results)
         return job
 
+    @contextlib.asynccontextmanager
+    async def upload(self, credential: Credential, *, size: int) -> AsyncIterator[datetime]:
+        """Note who began an upload, and what was announced; it began at always the same moment."""
+        self.uploads.append((credential, size))
+        yield await self.now()
+
     async def submit(
         self,
-        tenant: TenantId,
+        credential: Credential,
         submission: Submission,
         audio: AsyncIterable[bytes],
         *,
@@ -98,7 +113,7 @@ class FakeJobs:
         finally:
             self.under_way -= 1
         self.accepted.append(Accepted(submission, content, results_ttl, customer, callback, user_token))
-        job = accept(new_job_id(), tenant, now=NOW, results_ttl=results_ttl, patience=timedelta(days=7))
+        job = accept(new_job_id(), credential.tenant, now=NOW, results_ttl=results_ttl, patience=timedelta(days=7))
         self.keep(job)
         return job
 
@@ -176,16 +191,32 @@ class FakeCallbacks:
 
 @dataclass
 class FakeTenants:
-    """Knows one key, of one tenant."""
+    """Knows one key of one tenant. `trouble` is raised while it is set, `reached` when one is counted as it says."""
 
     tenant: Tenant = field(default_factory=lambda: Tenant(id=ALICE, name="Alice", created=NOW))
-    trouble: RetentionError | None = None
+    trouble: Exception | None = None
+    reached: LimitReached | None = None
+    limits: Limits = Limits()  # noqa: RUF009 - it is immutable
+    counted: list[Rate | None] = field(default_factory=list)
 
-    async def authenticate(self, presented: str) -> Tenant | None:
+    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
         """Compare with the one key."""
         if self.trouble is not None:
             raise self.trouble
-        return self.tenant if presented == KEY else None
+        return self.admit(counts) if presented == KEY else None
+
+    def admit(self, counts: Rate | None) -> Credential:
+        """Count a request."""
+        self.counted.append(counts)
+        if self.reached is not None and self.reached.limit == counts:
+            raise self.reached
+        return Credential(
+            tenant=ALICE,
+            key="alice",
+            limits=self.limits,
+            endpoints=self.tenant.endpoints,
+            networks=self.tenant.networks,
+        )
 
     def serve(self, endpoints: Literal["public", "private", "both"] = "both", *networks: str) -> None:
         """Have the tenant served there only."""
@@ -235,16 +266,16 @@ class FakeTokens:
 
     async def issue(self, presented: str) -> Token | None:
         """Return the token."""
-        tenant = await self.tenants.authenticate(presented)
-        return Token(text=TOKEN, tenant=tenant, expires_in=3600, expiration=1787000000) if tenant else None
+        buyer = await self.tenants.authenticate(presented, "tokens")
+        return Token(text=TOKEN, buyer=buyer, expires_in=3600, expiration=1787000000) if buyer else None
 
-    async def authenticate(self, presented: str) -> Tenant | None:
+    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
         """Compare with the good ones."""
-        return self.tenants.tenant if presented in self.good else None
+        return self.tenants.admit(counts) if presented in self.good else None
 
-    async def authenticate_again(self, presented: str) -> Tenant | None:
+    async def authenticate_again(self, presented: str) -> Credential | None:
         """Compare with the expired ones, too."""
-        return self.tenants.tenant if presented in self.good | self.expired else None
+        return self.tenants.admit(None) if presented in self.good | self.expired else None
 
 
 @dataclass

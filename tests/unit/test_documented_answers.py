@@ -16,8 +16,16 @@ from yarl import URL
 
 from api.operations import Operation
 from api.routes import ALONE, SERVICE
-from retention.errors import ChallengeFailed, CustomerErased, RetentionError, TooManyChallenges, Unavailable
+from retention.errors import (
+    ChallengeFailed,
+    CustomerErased,
+    LimitReached,
+    RetentionError,
+    TooManyChallenges,
+    Unavailable,
+)
 from retention.job import JobId, accept, claim, complete, fail, new_job_id
+from retention.limits import QUOTAS
 from tests.documented import Document
 from tests.unit.fake_retention import ALICE, KEY, NOW, WAV, Api, serving
 
@@ -53,9 +61,17 @@ class Ask(Struct, frozen=True, kw_only=True):
     served: bool = True
 
 
-def submit(status: int, data: Any = WAV, *, headers: Mapping[str, str] | None = None, **query: str) -> Ask:
+def submit(
+    status: int,
+    data: Any = WAV,
+    *,
+    headers: Mapping[str, str] | None = None,
+    trouble: Exception | None = None,
+    **query: str,
+) -> Ask:
     """Submit audio."""
-    return Ask(id="createJob", status=status, data=data, headers=headers or {}, query=query)
+    troubles = {"jobs": trouble} if trouble else {}
+    return Ask(id="createJob", status=status, data=data, headers=headers or {}, query=query, troubles=troubles)
 
 
 def register(status: int, error: RetentionError | None = None, *, label: str = "", **query: str) -> Ask:
@@ -155,6 +171,12 @@ ASKED = [
             (503, KEY, {"tenants": Unavailable()}),
         )
     ),
+    *(Ask(id=id_, status=429, troubles={"tenants": LimitReached("polls", timedelta(seconds=3))}) for id_ in KEYED),
+    *(
+        Ask(id=id_, status=429, data=data, key="", troubles={"tenants": LimitReached("tokens", timedelta(hours=3))})
+        for id_, data in (("getIamToken", FORM + KEY), ("authorize", f'{{"api_key": "{KEY}"}}'))
+    ),
+    *(submit(429, trouble=LimitReached(quota, timedelta(seconds=10))) for quota in QUOTAS),
     *(
         Ask(id=id_, status=status, key="", headers=headers)
         for id_ in ("openapi", "openapiHead", "docs", "docsHead")

@@ -1,0 +1,113 @@
+"""Many requests of one client slow nobody else, and least of all those that are refused for the sake of limits.
+
+A refusal is remembered for whoever presents the same credential: until there is room again, and a second at most, the
+next request is refused without being looked at. Refusals of one credential leave at a steady pace, so that a client
+which repeats them at once waits in a queue of its own. So do brief requests, which are served a few at a time for each
+credential. Each process does so for itself, in memory.
+"""
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from weakref import WeakValueDictionary
+
+from aiohttp import web
+
+from retention.errors import LimitReached
+from retention.limits import Rate
+
+REMEMBERED = 1.0
+"""Seconds for which a refusal is remembered at most: a limit may be raised, and a key revoked, meanwhile."""
+
+PACE = 0.02
+"""Seconds between two refusals of the same credential. The first one after a pause does not wait."""
+
+MOST = 64
+"""Refusals of a credential that wait at once. Further ones are given at once and end their connection."""
+
+AT_ONCE = 2
+"""Brief requests of a credential that are served at once; further ones wait for each other. The event loop then has no
+more of them before whatever another's request waits for."""
+
+CREDENTIALS = 10_000
+"""Credentials that are remembered at most. Beyond, the one that was refused first is forgotten."""
+
+
+LAST: web.RequestKey[bool] = web.RequestKey("LAST")
+"""Whether the connection ends with the answer."""
+
+_Name = tuple[bytes, Rate]
+
+
+@dataclass(slots=True)
+class _Refused:
+    limit: str = ""
+    until: float = 0.0
+    """How long it is remembered."""
+    again: float = 0.0
+    """When it is worth to come again."""
+    turn: float = 0.0
+    """When the next refusal may leave."""
+    waiting: int = 0
+
+
+class Admission:
+    """Who was refused lately, and who is being served."""
+
+    def __init__(self) -> None:
+        self._refused: OrderedDict[_Name, _Refused] = OrderedDict()
+        self._turns: WeakValueDictionary[_Name, asyncio.Semaphore] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def watch(
+        self, request: web.Request, credential: str, counts: Rate, *, brief: bool = False
+    ) -> AsyncIterator[None]:
+        """Remember what the block raises as LimitReached, and raise it in the place of the block while it is known.
+
+        In either case it is raised when it is its turn. Of a `brief` block few are run at once for a credential.
+        """
+        name = (hashlib.blake2b(credential.encode(errors="surrogateescape"), digest_size=16).digest(), counts)
+        refused = self._known(name)
+        if refused is None:
+            async with self._turn(name) if brief else nullcontext():
+                refused = self._known(name)  # others may have been refused while this one waited
+                if refused is None:
+                    try:
+                        yield
+                    except LimitReached as error:
+                        refused = self._remember(name, error)
+                    else:
+                        return
+        await self._pace(request, refused)
+        raise LimitReached(refused.limit, timedelta(seconds=refused.again - asyncio.get_running_loop().time()))
+
+    def _known(self, name: _Name) -> _Refused | None:
+        refused = self._refused.get(name)
+        return refused if refused and refused.until > asyncio.get_running_loop().time() else None
+
+    def _turn(self, name: _Name) -> asyncio.Semaphore:
+        return self._turns.setdefault(name, asyncio.Semaphore(AT_ONCE))
+
+    def _remember(self, name: _Name, error: LimitReached) -> _Refused:
+        refused = self._refused.setdefault(name, _Refused())
+        if len(self._refused) > CREDENTIALS:
+            self._refused.popitem(last=False)
+        now, wait = asyncio.get_running_loop().time(), error.wait.total_seconds()
+        refused.limit, refused.again, refused.until = error.limit, now + wait, now + min(wait, REMEMBERED)
+        return refused
+
+    async def _pace(self, request: web.Request, refused: _Refused) -> None:
+        now = asyncio.get_running_loop().time()
+        if refused.waiting >= MOST:
+            request[LAST] = True
+            return
+        refused.turn = max(now, refused.turn + PACE)
+        refused.waiting += 1
+        try:
+            await asyncio.sleep(refused.turn - now)
+        finally:
+            refused.waiting -= 1

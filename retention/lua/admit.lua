@@ -1,0 +1,48 @@
+-- Find a tenant and its API key, and take a token from both their buckets if both have one.
+--
+-- KEYS[1] tenants  KEYS[2] API keys  KEYS[3] the tenant's bucket  KEYS[4] the key's; without them nothing is counted
+-- ARGV[1] tenant id  ARGV[2] id of the key  ARGV[3] name of the limit, as in their records
+-- ARGV[4] the tenant's, unless its record says another  ARGV[5] milliseconds for which an idle bucket is kept
+--
+-- A bucket is the moment at which it will be full again, in unix microseconds (GCRA). It holds the tokens of a
+-- second, and one at least. A lost reply costs a token.
+--
+-- Returns the records of the tenant and of the key, and the microseconds until both have a token, 0 when they had;
+--         nothing when there is no such tenant or no such key.
+
+-- Not into the append-only file: each poll would wait for the disk, and a restart may well fill the buckets.
+-- (Where Redis does not let a script choose, it costs that time.)
+pcall(redis.set_repl, redis.REPL_NONE)
+
+local tenant = redis.call('HGET', KEYS[1], ARGV[1])
+local key = redis.call('HGET', KEYS[2], ARGV[2])
+if not tenant or not key then
+  return false
+end
+if not KEYS[3] then
+  return {tenant, key, 0}
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local rates = {
+  (cjson.decode(tenant).limits or {})[ARGV[3]] or tonumber(ARGV[4]),
+  (cjson.decode(key).limits or {})[ARGV[3]] or 0,
+}
+local full = {}
+local wait = 0
+for i, rate in ipairs(rates) do
+  if rate > 0 then
+    local interval = 1000000 / rate
+    local at = math.max(tonumber(redis.call('GET', KEYS[2 + i]) or 0), now)
+    wait = math.max(wait, at - now - math.max(0, 1000000 - interval))
+    full[i] = at + interval
+  end
+end
+if wait < 1 then
+  wait = 0
+  for i, at in pairs(full) do
+    redis.call('SET', KEYS[2 + i], string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000) + ARGV[5])
+  end
+end
+return {tenant, key, math.ceil(wait)}

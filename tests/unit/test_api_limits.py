@@ -1,0 +1,239 @@
+"""What the front answers at a limit: before the body, with an honest Retry-After, and cheaply when asked again."""
+
+import asyncio
+import base64
+import warnings
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from aiohttp import encode_basic_auth
+from aiohttp.test_utils import make_mocked_request
+from ibm_cloud_sdk_core.authenticators import BasicAuthenticator
+
+from api import admission
+from retention.errors import LimitReached
+from retention.limits import Limits
+from tests.stack import wait_until
+from tests.unit.buying import buy
+from tests.unit.fake_retention import KEY, TOKEN, WAV, Api, hang_up, serving
+
+with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # it has invalid escapes in its docstrings
+    from ibm_watson import SpeechToTextV1
+
+PATHS = {"submits": ("POST", "/v1/recognitions"), "polls": ("GET", "/v1/recognitions")}
+
+
+@pytest.mark.parametrize(("limit", "words"), [("submits", "submissions a second"), ("polls", "requests a second")])
+async def test_a_refusal_says_which_limit_and_how_long_to_wait(limit: str, words: str) -> None:
+    """In whole seconds, and never too few."""
+    async with serving() as api:
+        for seconds, told in ((0.01, "1"), (1.0, "1"), (1.5, "2"), (7205.9, "7206")):
+            api.tenants.reached = LimitReached(limit, timedelta(seconds=seconds))
+            refused = await api.ask(*PATHS[limit], WAV if limit == "submits" else None, auth=None, headers=fresh())
+            assert (refused.status, refused.headers["Retry-After"]) == (429, told)
+            error = f"The limit of {words} is reached; wait."
+            assert refused.body == {"code": 429, "code_description": "Too Many Requests", "error": error}
+
+
+def fresh() -> dict[str, str]:
+    """Return another spelling of the credential each time: nothing is remembered of it."""
+    fresh.number += 1  # type: ignore[attr-defined]
+    return {"Authorization": encode_basic_auth(f"user{fresh.number}", KEY)}  # type: ignore[attr-defined]
+
+
+fresh.number = 0  # type: ignore[attr-defined]
+
+
+async def test_every_request_is_counted_as_what_it_is() -> None:
+    """By key or token; nothing without credentials is counted, nor an upload again at its end."""
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    async with serving() as api:
+        job = (await api.submit()).body["id"]
+        for method, path in (
+            ("GET", f"/v1/recognitions/{job}"),
+            ("GET", "/v1/models"),
+            ("DELETE", f"/v1/recognitions/{job}"),
+        ):
+            await api.ask(method, path)
+        await api.ask("GET", "/v1/models", auth=None, headers=bearer)
+        await buy(api, KEY)
+        for method, path in (
+            ("GET", "/health/live"),
+            ("OPTIONS", "/v1/models"),
+            ("GET", "/openapi.json"),
+            ("GET", "/none"),
+        ):
+            await api.ask(method, path, auth=None)
+        await api.ask("OPTIONS", "/v1/models")
+        await api.ask("GET", "/health/live")
+    assert api.tenants.counted == ["submits", None, "polls", "polls", "polls", "polls", "tokens"]
+
+
+@pytest.mark.parametrize("limit", ["submits", "waiting", "bytes", "uploads", "audio"])
+async def test_an_upload_is_refused_before_its_body(limit: str) -> None:
+    """Who waits to be asked for the body is not asked; the connection ends, as the body might still come."""
+    async with serving() as api:
+        error = LimitReached(limit, timedelta(seconds=5))
+        if limit == "submits":
+            api.tenants.reached = error
+        else:
+            api.jobs.trouble = error
+        credentials = base64.b64encode(f"apikey:{KEY}".encode()).decode()
+        reader, writer = await api.connect()
+        writer.write(
+            f"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {credentials}\r\n"
+            f"Content-Length: {len(WAV)}\r\nExpect: 100-continue\r\n\r\n".encode()
+        )
+        answer = await reader.readuntil(b"\r\n\r\n")
+        await hang_up(writer)
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert b"\r\nRetry-After: 5\r\n" in answer
+    assert b"\r\nConnection: close\r\n" in answer
+    assert api.jobs.accepted == []
+
+
+async def test_what_is_larger_than_may_wait_is_no_matter_of_waiting() -> None:
+    """It is refused for good, by its header or as it comes; the smaller one of two limits counts."""
+    async with serving(max_upload=100_000) as api:
+        api.tenants.limits = Limits(bytes=1000)
+        assert (await api.submit("", WAV + bytes(1000))).status == 413
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(20):
+                yield WAV
+
+        refused = await api.submit("", pieces())
+        assert refused.status == 413
+        assert refused.body["error"] == "The audio exceeds the limit of 1000 bytes."
+        assert (await api.submit()).status == 201
+    assert [size for _, size in api.jobs.uploads] == [0, len(WAV)]
+
+
+async def test_a_refusal_is_remembered_for_its_time() -> None:
+    """Who asks again before it is over is refused without being looked at, and told what is left."""
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(milliseconds=300))
+        assert (await api.ask("GET", "/v1/models")).status == 429
+        api.tenants.reached = None
+        looked = len(api.tenants.counted)
+        assert (await api.ask("GET", "/v1/models")).status == 429
+        assert len(api.tenants.counted) == looked
+        assert (await api.submit()).status == 201
+
+        async def is_served() -> bool:
+            return (await api.ask("GET", "/v1/models")).status == 200
+
+        await wait_until(is_served)
+
+
+async def test_a_long_refusal_is_remembered_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A limit that was raised counts soon; meanwhile it is told how long it takes otherwise."""
+    monkeypatch.setattr(admission, "REMEMBERED", 0.2)
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(hours=1))
+        for _ in range(2):
+            assert (await api.ask("GET", "/v1/models")).headers["Retry-After"] == "3600"
+        api.tenants.reached = None
+
+        async def is_served() -> bool:
+            return (await api.ask("GET", "/v1/models")).status == 200
+
+        await wait_until(is_served)
+
+
+async def test_a_refusal_is_remembered_for_the_credential_alone() -> None:
+    """Another secret under the same id is wrong, not refused; another spelling is looked at."""
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(hours=1))
+        assert (await api.ask("GET", "/v1/models")).status == 429
+        assert (await api.ask("GET", "/v1/models", auth=("apikey", KEY + "x"))).status == 401
+        api.tenants.reached = None
+        assert (await api.ask("GET", "/v1/models", headers=fresh(), auth=None)).status == 200
+
+
+async def test_refusals_leave_at_a_steady_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first at once, others behind it; those of another credential do not wait for them."""
+    monkeypatch.setattr(admission, "PACE", 3600.0)
+    gate, request = admission.Admission(), make_mocked_request("GET", "/")
+
+    async def refused(credential: str) -> None:
+        with pytest.raises(LimitReached):
+            async with gate.watch(request, credential, "polls"):
+                raise LimitReached("polls", timedelta(hours=1))
+
+    await refused("one")
+    held = [asyncio.create_task(refused("one")) for _ in range(3)]
+    await refused("another")
+    done, _ = await asyncio.wait(held, timeout=0.1)
+    assert not done
+    for task in held:
+        task.cancel()
+
+
+async def test_too_many_refusals_at_once_end_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a bound to the queue, too."""
+    monkeypatch.setattr(admission, "MOST", 0)
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(hours=1))
+        refused = await api.ask("GET", "/v1/models")
+        assert (refused.status, refused.headers["Connection"]) == (429, "close")
+
+
+async def test_tokens_are_refused_like_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a refusal is remembered by the key, whatever is around it."""
+    monkeypatch.setattr(admission, "PACE", 0.0)
+    async with serving() as api:
+        api.tenants.reached = LimitReached("tokens", timedelta(hours=1))
+        for _ in range(2):
+            refused = await buy(api, KEY)
+            assert (refused.status, refused.headers["Retry-After"]) == (429, "3600")
+        assert api.tenants.counted == ["tokens"]
+
+
+async def test_few_brief_requests_of_a_credential_are_served_at_once() -> None:
+    """The rest waits for them; an upload waits for nobody, and nobody for it."""
+    async with serving() as api:
+        gate, inside = asyncio.Event(), 0
+
+        async def current() -> object:
+            nonlocal inside
+            inside += 1
+            await gate.wait()
+            return None
+
+        api.offers.current = current  # type: ignore[method-assign,assignment]
+        asked = [asyncio.create_task(api.ask("GET", "/v1/models")) for _ in range(5)]
+
+        async def some() -> bool:
+            return inside >= admission.AT_ONCE
+
+        await wait_until(some)
+        assert (await api.ask("GET", "/v1/recognitions", headers=fresh(), auth=None)).status == 200
+        assert inside == admission.AT_ONCE == 2
+        gate.set()
+        await asyncio.gather(*asked)
+        assert inside == 5
+
+
+def sdk(api: Api) -> SpeechToTextV1:
+    client = SpeechToTextV1(authenticator=BasicAuthenticator("apikey", KEY))
+    client.set_service_url(api.url)
+    return client
+
+
+async def test_ibms_sdk_waits_and_tries_again() -> None:
+    """With `enable_retries` a limit that is over when `Retry-After` says so is never noticed."""
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(milliseconds=900))
+        client = sdk(api)
+        client.enable_retries(max_retries=3)
+        asked = asyncio.create_task(asyncio.to_thread(client.check_jobs))
+
+        async def is_refused() -> bool:
+            return bool(api.tenants.counted)
+
+        await wait_until(is_refused)
+        api.tenants.reached = None
+        assert (await asked).get_result() == {"recognitions": []}
+        assert api.tenants.counted == ["polls", "polls"]
