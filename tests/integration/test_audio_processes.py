@@ -109,7 +109,7 @@ async def test_memory_is_flat(place: Place) -> None:
 
 async def test_a_process_may_end_at_once(place: Place) -> None:
     """A command that ends with its last call ends as it says, and is not aborted."""
-    for _ in range(8):
+    for _ in range(4):
         command = await running(SHORT, place)
         await command.communicate()
         assert command.returncode == 7
