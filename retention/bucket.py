@@ -5,6 +5,8 @@ passed on.
 """
 
 import asyncio
+import atexit
+import time
 import tomllib
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -30,6 +32,10 @@ _PATIENCE = {"read_timeout": "60s", "timeout": "5m"}
 """Half a minute, the library's own, is too short for S3 to make one object of many parts."""
 
 _REMOVED_AT_ONCE = 20
+
+# The library's threads let go of Python's objects just after a call has returned; one that comes to it while the
+# interpreter goes away aborts the process (PyO3/pyo3-async-runtimes#40). At exit they get the time to.
+atexit.register(time.sleep, 0.1)
 
 _log = structlog.get_logger()
 

@@ -54,6 +54,17 @@ async def main():
 asyncio.run(main())
 """
 
+SHORT = """
+import asyncio
+from retention.bootstrap import open_audio
+from retention.settings import load
+
+async def main():
+    return await open_audio(load())[0].holds("tenant-1", "job-1")
+
+raise SystemExit(7 if not asyncio.run(main()) else 0)
+"""
+
 
 @pytest.fixture(params=KINDS)
 async def place(
@@ -94,3 +105,11 @@ async def test_memory_is_flat(place: Place) -> None:
     difference, growth = map(int, shown.split())
     assert difference == 0
     assert growth < 16
+
+
+async def test_a_process_may_end_at_once(place: Place) -> None:
+    """A command that ends with its last call ends as it says, and is not aborted."""
+    for _ in range(4):
+        command = await running(SHORT, place)
+        await command.communicate()
+        assert command.returncode == 7
