@@ -24,8 +24,9 @@ async def create(request: web.Request) -> web.Response:
     declared = media_types.declared(request.headers.get("Content-Type", ""))
     uploads.check_headers(request, settings)
     jobs = request.app[RETENTION].jobs
-    # Before the body: a store that cannot be reached refuses now, and an erasure from now on counts for this upload.
-    began = await jobs.now()
+    # Before the body: a store that cannot be reached or a disabled key refuses now, and an erasure from now on counts
+    # for this upload.
+    began = await jobs.admit(request[TENANT])
     callback = await _callback(request, wishes.told)
     head, audio = await uploads.open_audio(request, settings)
     job = await jobs.submit(

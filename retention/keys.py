@@ -93,12 +93,16 @@ class TenantKey(Struct, frozen=True, kw_only=True):
             raise KeyDisabled(self.id)
         return self.newest
 
-    def unwrapping(self, number: int) -> Version:
-        """Return the version that unwraps. Raises KeyDisabled while none may, KeyUnavailable when it is no more."""
+    def reading(self) -> None:
+        """Return when it unwraps. Raises KeyDisabled while it does not, KeyUnavailable when it never will again."""
         if self.purged:
             raise KeyUnavailable(self.id)
         if self.state not in (KeyState.ACTIVE, KeyState.DEACTIVATED):
             raise KeyDisabled(self.id)
+
+    def unwrapping(self, number: int) -> Version:
+        """Return the version that unwraps. Raises KeyDisabled while none may, KeyUnavailable when it is no more."""
+        self.reading()
         for version in self.versions:
             if version.number == number and version.wrapped:
                 return version

@@ -96,6 +96,11 @@ class JobService:
         """Return the time by the store's clock."""
         return await self._store.now()
 
+    async def admit(self, tenant: TenantId) -> datetime:
+        """Return the time by `now`, when a job of the tenant's can be taken at present. Raises KeyDisabled."""
+        await self._keyring.admit_wrap(tenant)
+        return await self._store.now()
+
     async def submit(
         self,
         tenant: TenantId,
@@ -145,7 +150,7 @@ class JobService:
             raise NotFound(job)
         try:
             if not isinstance(stored.job, Completed):
-                await self._admit(stored)
+                await self._keyring.admit(tenant, stored.key)
                 return stored.job, None
             return stored.job, await self._keyring.unseal(stored.result, stored.key, Kind.RESULT, tenant, job)
         except (KeyUnavailable, Unsealable) as error:
@@ -155,12 +160,14 @@ class JobService:
     async def latest(self, tenant: TenantId) -> list[tuple[Job, str]]:
         """Return the tenant's newest jobs, at most 100, newest first, each with its user token or "" (spec 1.4).
 
-        Raises KeyDisabled while the key that opens one of them is.
+        Raises KeyDisabled while the tenant's key is.
         """
         listed: list[tuple[Job, str]] = []
+        with contextlib.suppress(KeyUnavailable):  # then there are no jobs
+            await self._keyring.admit(tenant)
         for stored in await self._store.latest(tenant):
             with contextlib.suppress(KeyUnavailable):
-                await self._admit(stored)
+                await self._keyring.admit(tenant, stored.key)
                 listed.append((stored.job, await self._user_token(stored)))
         return listed
 
@@ -235,11 +242,6 @@ class JobService:
             _, late = await asyncio.wait(self._withdrawals, timeout=CLOSE_WITHIN)
             for task in late:
                 task.cancel()
-
-    async def _admit(self, stored: Stored) -> None:
-        """Return when a job's key may be used, or has gone because the job holds nothing any more."""
-        if stored.key:
-            await self._keyring.admit(stored.key, stored.job.id)
 
     async def _user_token(self, stored: Stored) -> str:
         if not stored.user_token:

@@ -15,7 +15,14 @@ from yarl import URL
 
 from api.operations import Operation
 from api.routes import ALONE, SERVICE
-from retention.errors import ChallengeFailed, CustomerErased, RetentionError, TooManyChallenges, Unavailable
+from retention.errors import (
+    ChallengeFailed,
+    CustomerErased,
+    KeyDisabled,
+    RetentionError,
+    TooManyChallenges,
+    Unavailable,
+)
 from retention.job import JobId, accept, claim, complete, fail, new_job_id
 from tests.documented import Document
 from tests.unit.fake_retention import ALICE, KEY, NOW, WAV, Api, serving
@@ -103,6 +110,9 @@ ASKED = [
     submit(415, b"x" * 200),
     Ask(id="createJob", status=503, data=WAV, troubles={"jobs": Unavailable()}),
     Ask(id="createJob", status=400, data=WAV, troubles={"jobs": CustomerErased()}),
+    *(Ask(id=id_, status=403, data=data, troubles={"jobs": KeyDisabled()})
+      for id_, data in (("createJob", WAV), ("checkJobs", None), ("checkJob", None))),
+    register(403, KeyDisabled(), callback_url=CALLBACK),
     Ask(id="checkJobs", status=200),
     *(Ask(id="checkJob", status=200, job=job) for job in (WAITING, PROCESSING, COMPLETED, FAILED)),
     Ask(id="checkJob", status=404, job=NONE),
