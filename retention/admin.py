@@ -16,6 +16,7 @@ from retention.errors import (
     NotFound,
     RetentionError,
     SettingsError,
+    Superseded,
     Unavailable,
 )
 from retention.settings import Settings, load
@@ -52,6 +53,8 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"there is no {error}") from error
     except Unavailable as error:
         raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
+    except Superseded as error:
+        raise click.ClickException(f"{error} was changed at the same moment: look at it, and try again") from error
     except KeyDisabled as error:
         raise click.ClickException(f"the key {error} is disabled") from error
     except (SettingsError, KeyUnavailable, KeyRefused) as error:
