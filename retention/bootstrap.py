@@ -19,6 +19,7 @@ from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
 from retention.errors import Unavailable
 from retention.holding import JobHolding
+from retention.imports import KeyImports
 from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
 from retention.keystore import TenantKeys
@@ -62,6 +63,7 @@ class Retention:
     caretaker: Caretaker
     erasures: ErasureHorizon
     custody: Custody
+    imports: KeyImports
     offers: Offers
     readiness: Readiness
     redis: Redis
@@ -165,6 +167,7 @@ async def open_retention(
                 log=request_log,
                 queue=queue,
             ),
+            imports=KeyImports(redis, root=root, keys=TenantKeys(redis), tenants=tenants),
             offers=Offers(redis),
             readiness=readiness,
             redis=redis,

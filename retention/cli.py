@@ -13,7 +13,9 @@ import msgspec
 
 from retention.admin import loaded, with_retention
 from retention.bootstrap import Retention
+from retention.import_cli import imports
 from retention.job import JobId, TenantId
+from retention.key_cli import key as tenant_key
 from retention.outbox import Dead
 from retention.request_log_cli import request_log
 from retention.settings import Settings
@@ -179,7 +181,10 @@ def settings() -> None:
         click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
 
 
-commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, settings]
+for command in imports:
+    tenant_key.add_command(command)
+
+commands: list[click.Command] = [tenant, apikey, tenant_key, callbacks, request_log, erasure, settings]
 """What this package adds to the command line."""
 
 

@@ -165,12 +165,11 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            try:
+            with contextlib.suppress(Superseded):  # rotated, disabled, or settled by another: what is now decides
                 await self._keys.write(keys.settled(key))
-            except Superseded:
-                return False  # rotated or disabled meanwhile: what is now decides
-            _log.info("key rewrapped", key=id_)
-        return whole
+                _log.info("key rewrapped", tenant=id_)
+        now = await self._keys.get(id_)
+        return now is None or now.settled
 
     async def tend(self, token: str) -> None:
         """Do what is due: end keys at their date, purge destroyed ones, erase what those wrapped, end rotations.
@@ -183,8 +182,8 @@ class Custody:
         for key in await self._keys.all():
             try:
                 await self._tend(key, now)
-            except Superseded:
-                continue  # changed meanwhile: the next round sees to it
+            except (Superseded, NotFound):
+                continue  # changed meanwhile, or gone: the next round sees to it
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
         if key.expires and key.expires <= now and key.state in (KeyState.ACTIVE, KeyState.SUSPENDED):
@@ -192,7 +191,7 @@ class Custody:
         elif key.purge_at and key.purge_at <= now:
             key = keys.destroyed(key, purge_at=None)
             await self._keys.write(key)
-            _log.info("key purged", key=key.id)
+            _log.info("key purged", tenant=key.id)
         if key.purged:
             await self._shredding.shred(key)
         elif not key.settled:

@@ -89,6 +89,7 @@ class Kind(enum.IntEnum):
     TOKEN_KEY = 7
     USER_TOKEN = 8
     REGISTRATION = 9
+    IMPORT_TOKEN = 11
 
 
 class Context(Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from retention.caretaking import Caretaker
 from retention.custody import Custody
 from retention.erasures import ErasureHorizon
 from retention.holding import JobHolding
+from retention.imports import KeyImports
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
 from retention.keystore import TenantKeys
@@ -63,6 +64,7 @@ class Cell:
     caretaker: Caretaker
     erasures: ErasureHorizon
     custody: Custody
+    imports: KeyImports
     tenant: TenantId
 
     def of(self, tenant: TenantId) -> Self:
@@ -186,7 +188,8 @@ async def open_cell(
     queue = JobQueue(redis, patience=WEEK)
     audio = AudioDirectory(directory)
     await audio.prepare()
-    keyring = await Keyring.open(redis, FileRoot(root or Key.random()), trust_for=0)
+    provider = FileRoot(root or Key.random())
+    keyring = await Keyring.open(redis, provider, trust_for=0)
     log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
     if request_log:
         await LoggedAudio(directory).prepare()
@@ -238,6 +241,7 @@ async def open_cell(
             log=log,
             queue=queue,
         ),
+        imports=KeyImports(redis, root=provider, keys=TenantKeys(redis), tenants=tenants),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
 
