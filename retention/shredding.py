@@ -57,6 +57,8 @@ class Shredding:
             await self._queue.discard(*ids)
             await self._audio.remove(tenant, *ids)
             await self._store.erase(*entries)
+            # Last: a worker on its way to keep audio in the log finds nothing to keep once this is done.
+            await self._log.remove_audio(tenant, *ids)
 
 
 def _is_lost(registration: Wrapped, key: TenantKey) -> bool:
