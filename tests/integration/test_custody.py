@@ -395,7 +395,7 @@ async def test_unwrapped_keys_are_dropped_from_memory(cell: Cell, monkeypatch: p
     """Half a minute after they were unwrapped, used or not."""
     assert keyring.FORGET_AFTER == 30
     monkeypatch.setattr(keyring, "FORGET_AFTER", 0.05)
-    await cell.submit()
+    await cell.keyring.wrap(Key.random(), cell.tenant, "x")
     assert cell.keyring._unwrapped
 
     async def dropped() -> bool:
