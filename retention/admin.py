@@ -1,9 +1,9 @@
 """What every administrator's command needs: the settings, all that keeps jobs, and errors as sentences."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -41,7 +41,21 @@ def with_retention(action: Callable[[Retention], Awaitable[T]]) -> T:
         async with _opened(configured) as retention:
             return await action(retention)
 
-    return asyncio.run(run())
+    return asyncio.run(_until_interrupted(run()))
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Do this; Ctrl-C cancels it until it has ended: on Python 3.11 that may get lost where a time limit is awaited."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+        if not task.cancelled():
+            task.exception()  # asked for, lest asyncio say that nobody did
+        raise
 
 
 @asynccontextmanager

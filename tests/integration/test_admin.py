@@ -17,7 +17,7 @@ from tests.commands import volant
 class Run(Protocol):
     """Run `volant` with settings of its own."""
 
-    def __call__(self, *arguments: str, **settings: str) -> Result: ...
+    def __call__(self, *arguments: str, input: str | None = None, **settings: str) -> Result: ...  # noqa: A002
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_another_installations_root_key_is_a_sentence(run: Run, tmp_path: Path) 
     assert run("tenant", "create", "one").exit_code == 0
     refused = run("tenant", "create", "two", root_key_file=str(tmp_path / "other.key"))
     assert refused.exit_code == 1
-    assert refused.stderr == "Error: the root key does not open the key common@1 of this Redis\n"
+    assert refused.stderr == "Error: the root key does not open the key index@1 of this Redis\n"
     assert run("tenant", "list").stdout.count("\n") == 1
 
 
