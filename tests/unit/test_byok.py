@@ -1,7 +1,12 @@
 """Material that customers bring: both ways in which it travels, and everything that is not taken."""
 
 import os
+import re
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import get_args
 from unittest.mock import patch
 
@@ -16,8 +21,10 @@ from retention import byok
 from retention.byok import REFUSED, Algorithm, ImportToken, decrypt, encrypt, new_nonce, new_pair, weakness
 from retention.errors import KeyRefused
 from retention.job import TenantId
+from retention.keyring import check_value
 from retention.seal import Key
 
+README = Path(__file__).parents[2] / "README.md"
 PRIVATE, PUBLIC = new_pair()
 OAEP, KWP = get_args(Algorithm)
 MATERIAL = Key.random()
@@ -70,6 +77,22 @@ def test_what_is_encrypted_by_hand_is_taken() -> None:
     ephemeral = os.urandom(32)
     wrapped = by_hand(ephemeral) + keywrap.aes_key_wrap_with_padding(ephemeral, raw)
     assert decrypt(TOKEN, PRIVATE, wrapped, proof_of(raw), KWP) == MATERIAL
+
+
+def test_the_readme_says_how_it_is_done_by_hand(tmp_path: Path) -> None:
+    """Its words are run as they stand; openssl makes the same of the material, and the check values agree."""
+    (tmp_path / "token.json").write_bytes(msgspec.json.encode(TOKEN))
+    (tmp_path / "key.bin").write_bytes(MATERIAL.raw())
+    (script,) = re.findall(r"<!-- by hand: .*-->\n```python\n(.*?)```", README.read_text(), re.DOTALL)
+    shown = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == f"{check_value(MATERIAL)}\n"
+    proof = (tmp_path / "proof.bin").read_bytes()
+    assert decrypt(TOKEN, PRIVATE, (tmp_path / "wrapped.bin").read_bytes(), proof, OAEP) == MATERIAL
+    if openssl := shutil.which("openssl"):
+        (command,) = re.findall(r"`openssl (pkeyutl .*?)`", README.read_text(), re.DOTALL)
+        (tmp_path / "token.pem").write_text(PUBLIC)
+        subprocess.run([openssl, *command.split()], cwd=tmp_path, check=True)
+        assert decrypt(TOKEN, PRIVATE, (tmp_path / "wrapped.bin").read_bytes(), proof, OAEP) == MATERIAL
 
 
 GOOD = MATERIAL.raw()
