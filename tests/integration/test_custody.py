@@ -17,7 +17,7 @@ from retention.keys import COMMON, KeyId, KeyState
 from retention.roots import FileRoot
 from retention.seal import Context, Key
 from tests.integration.cell import AUDIO, HOUR, Cell, open_cell
-from tests.integration.keyed import Everything, all_is_denied, all_is_gone, all_opens, names, one_of_everything
+from tests.integration.keyed import URL, Everything, all_is_denied, all_is_gone, all_opens, names, one_of_everything
 from tests.integration.logged import MONTH
 from tests.stack import wait_until
 
@@ -182,6 +182,25 @@ async def test_a_wrap_below_the_least_version_is_stored_nowhere(cell: Cell, ever
     with pytest.raises(WrapRefused):  # the common key is not its key any more
         await cell.store.write(job, now=job.created, sealed={"key": old.replace(b"common@1:", b"common@2:")})
     await all_opens(cell, everything)
+
+
+async def test_what_went_or_changed_meanwhile_is_neither_rewrapped_nor_dropped(
+    cell: Cell, everything: Everything
+) -> None:
+    """A deleted job does not come back as a field, and a callback URL keeps its new secret."""
+    found = {each.place: each async for page in cell.custody._wrapped.of(cell.tenant) for each in page
+             if each.subject not in everything[1:]}  # fmt: skip
+    job, registration = found["job"], found["registration"]
+    again = [await cell.keyring.rewrap(each.key, cell.tenant, each.subject) for each in (job, registration)]
+    await cell.jobs.delete(cell.tenant, everything.waiting)
+    await cell.registrations.keep(cell.tenant, URL, "another", customer=None, began=await cell.jobs.now())
+    for each, key in zip((job, registration), again, strict=True):
+        assert not await cell.custody._wrapped.replace(each, key)
+        await cell.custody._wrapped.drop(each)
+    assert await cell.redis.exists(job.hash_) == 0
+    assert await cell.custody._wrapped.read_again(job) is None
+    (kept,) = await cell.registrations.all(cell.tenant)
+    assert (kept.url, kept.secret) == (URL, "another")
 
 
 CHANGES: dict[str, Callable[[Cell], Awaitable[object]]] = {
