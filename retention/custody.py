@@ -167,7 +167,7 @@ class Custody:
         if whole:
             with contextlib.suppress(Superseded):  # rotated, disabled, or settled by another: what is now decides
                 await self._keys.write(keys.settled(key))
-                _log.info("key rewrapped", tenant=id_)
+                _log.info("key rewrapped", key_id=id_)
         now = await self._keys.get(id_)
         return now is None or now.settled
 
@@ -191,7 +191,7 @@ class Custody:
         elif key.purge_at and key.purge_at <= now:
             key = keys.destroyed(key, purge_at=None)
             await self._keys.write(key)
-            _log.info("key purged", tenant=key.id)
+            _log.info("key purged", key_id=key.id)
         if key.purged:
             await self._shredding.shred(key)
         elif not key.settled:
