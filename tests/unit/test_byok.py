@@ -197,6 +197,7 @@ def test_random_bytes_are_a_key() -> None:
         (bytes(range(255, 223, -1)), "count"),
         (bytes(3 * step % 256 for step in range(32)), "count"),
     ],
+    ids=map(str, range(11)),
 )
 def test_what_is_no_key_is_named_to_its_owner(material: bytes, why: str) -> None:
     """Lengths, passwords, patterns."""
