@@ -9,8 +9,8 @@ from api import answers, responses
 from api.context import RETENTION, TENANT
 from api.customers import LABEL, LABEL_REFUSALS, customer_of
 from api.operations import USER_TOKEN, Answer, Field, Operation, Told
-from api.problems import Problem, Refusal, printable
-from retention.errors import ChallengeFailed, NotRegistered, TooManyChallenges
+from api.problems import ANSWERS, Problem, Refusal, printable
+from retention.errors import ChallengeFailed, KeyDisabled, NotRegistered, TooManyChallenges
 from retention.notification import Notification
 
 _LONGEST_SECRET = 1024
@@ -132,6 +132,7 @@ REGISTER = Operation(
         _WRONG_SECRET,
         *LABEL_REFUSALS,
         Refusal(400, "unable to register callback url '…', …"),
+        ANSWERS[KeyDisabled],
         _TOO_MANY,
     ),
     tells={"challenge": _CHALLENGE, "notification": _NOTIFICATION},

@@ -8,7 +8,7 @@ from api.catalogue import PARAMETERS, Parameter
 from api.customers import LABEL, LABEL_REFUSALS
 from api.operations import BASE, USER_TOKEN, Answer, Body, Field, Operation
 from api.problems import ANSWERS, JOB_NOT_FOUND, Refusal
-from retention.errors import JobProcessing, NothingOffered
+from retention.errors import JobProcessing, KeyDisabled, NothingOffered
 from retention.results import Alternative, Result, Results
 
 _ID = "4bd734c0-e575-41f3-8e03-f932aa0468a0"
@@ -117,6 +117,7 @@ CREATE = Operation(
         Refusal(400, "… is not a supported feature for model …"),
         Refusal(400, "callback url '…' is not registered"),
         models.UNKNOWN,
+        ANSWERS[KeyDisabled],
         ANSWERS[NothingOffered],
         *LABEL_REFUSALS,
         *media_types.REFUSALS,
@@ -146,6 +147,7 @@ LATEST = Operation(
             ),
         ),
     ),
+    refusals=(ANSWERS[KeyDisabled],),
     python="speech.check_jobs()",
 )
 CHECK = Operation(
@@ -168,7 +170,7 @@ CHECK = Operation(
             ),
         ),
     ),
-    refusals=(JOB_NOT_FOUND,),
+    refusals=(JOB_NOT_FOUND, ANSWERS[KeyDisabled]),
     python=f"speech.check_job({_ID!r})",
 )
 DELETE = Operation(

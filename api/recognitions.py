@@ -26,7 +26,8 @@ async def create(request: web.Request) -> web.Response:
     # What is more than may wait in all would be refused whenever it came.
     most = credential.least("bytes", otherwise=settings.max_upload)
     jobs = request.app[RETENTION].jobs
-    # Before the body: a store that cannot be reached refuses now, and an erasure from now on counts for this upload.
+    # Before the body: a store that cannot be reached or a disabled key refuses now, and an erasure from now on counts
+    # for this upload.
     async with jobs.upload(credential, size=uploads.announced(request, most=most)) as began:
         callback = await _callback(request, wishes.told)
         head, audio = await uploads.open_audio(request, settings, most=most)

@@ -1,9 +1,9 @@
 """What every administrator's command needs: the settings, all that keeps jobs, and errors as sentences."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -18,6 +18,7 @@ from retention.errors import (
     NotFound,
     RetentionError,
     SettingsError,
+    Superseded,
     Unavailable,
 )
 from retention.settings import Settings, load
@@ -43,7 +44,21 @@ def with_retention(action: Callable[[Retention], Awaitable[T]]) -> T:
         async with _opened(configured) as retention:
             return await action(retention)
 
-    return asyncio.run(run())
+    return asyncio.run(_until_interrupted(run()))
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Do this; Ctrl-C cancels it until it has ended: on Python 3.11 that may get lost where a time limit is awaited."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.1)
+        if not task.cancelled():
+            task.exception()  # asked for, lest asyncio say that nobody did
+        raise
 
 
 @asynccontextmanager
@@ -55,6 +70,8 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"there is no {error}") from error
     except Unavailable as error:
         raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
+    except Superseded as error:
+        raise click.ClickException(f"{error} was changed at the same moment: look at it, and try again") from error
     except KeyDisabled as error:
         raise click.ClickException(f"the key {error} is disabled") from error
     except (SettingsError, KeyUnavailable, KeyRefused, AuditBroken) as error:

@@ -23,6 +23,7 @@ from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
 from retention.errors import SettingsError, Unavailable
 from retention.holding import JobHolding
+from retention.imports import KeyImports
 from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
 from retention.keystore import TenantKeys
@@ -71,6 +72,7 @@ class Retention:
     caretaker: Caretaker
     erasures: ErasureHorizon
     custody: Custody
+    imports: KeyImports
     offers: Offers
     readiness: Readiness
     privileges: Privileges
@@ -185,6 +187,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
                 log=request_log,
                 queue=queue,
             ),
+            imports=KeyImports(redis, root=root, keys=TenantKeys(redis), tenants=tenants),
             offers=Offers(redis),
             readiness=readiness,
             privileges=privileges,

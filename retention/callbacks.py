@@ -45,7 +45,7 @@ class Callbacks:
 
         One that is registered already is challenged again only for another secret, and keeps the old one unless the
         receiver answers. A label is added in either case. Raises ChallengeFailed, TooManyChallenges, TenantGone,
-        CustomerErased.
+        CustomerErased, KeyDisabled.
         """
         known = await self._registrations.find(tenant, url)
         if known is not None and secret in (None, known.secret):

@@ -15,7 +15,9 @@ from retention.admin import loaded, with_retention
 from retention.audit_cli import audit
 from retention.bootstrap import Retention
 from retention.errors import SettingsError
+from retention.import_cli import imports
 from retention.job import JobId, TenantId
+from retention.key_cli import key as tenant_key
 from retention.limits_cli import limit_option, show_limits
 from retention.outbox import Dead
 from retention.printing import as_toml
@@ -216,7 +218,13 @@ def settings() -> None:
     click.echo(as_toml(loaded()), nl=False)
 
 
-commands: list[click.Command] = [tenant, apikey, callbacks, request_log, erasure, root, audit, settings]
+for command in imports:
+    tenant_key.add_command(command)
+
+commands: list[click.Command] = [
+    *(tenant, apikey, tenant_key, callbacks, request_log, erasure),
+    *(root, audit, settings),
+]
 """What this package adds to the command line."""
 
 

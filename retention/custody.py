@@ -4,6 +4,7 @@ Every change of a key is one write onto the revision that was read. What follows
 still to be done, as often as needed: a rotation ends, and a purged key's data goes, though every process broke off.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from retention.log import failure
 from retention.queue import JobQueue
 from retention.request_log import RequestLog
 from retention.seal import Key
+from retention.shredding import Shredding
 from retention.store import JobStore
 from retention.tenants import Tenants
 from retention.wrapped import Wrapped, WrappedKeys
@@ -53,9 +55,8 @@ class Custody:
         self._wrapped = wrapped
         self._tenants = tenants
         self._store = store
-        self._audio = audio
-        self._log = log
         self._queue = queue
+        self._shredding = Shredding(keys=keys, wrapped=wrapped, store=store, audio=audio, log=log, queue=queue)
 
     async def all(self) -> list[TenantKey]:
         """Return every key, oldest first."""
@@ -74,9 +75,16 @@ class Custody:
         await self._tenants.get(tenant)
         id_ = KeyId(tenant)
         gone, now = await self._keys.get(id_), await self._keys.now()
+        if gone is not None and gone.purged:
+            await self._shredding.shred(gone)  # or what is left of its data would come under the new one
         version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
         key = keys.created(id_, version, now=now, expires=expires, gone=gone)
         await self._keys.write(key)
+        try:
+            await self._tenants.get(tenant)
+        except NotFound:  # it was deleted meanwhile, and would leave a key
+            await self._keyring.remove(tenant)
+            raise
         return key
 
     async def import_material(self, tenant: TenantId, material: Key, *, expires: datetime | None = None) -> TenantKey:
@@ -85,6 +93,8 @@ class Custody:
         key = await self._keys.get(id_)
         if key is None or key.purged:
             return await self.create(tenant, material=material, expires=expires)
+        if expires is not None:
+            raise KeyRefused("there is such a key already, and an expiration date is given to a new key only")
         if key.state is KeyState.DESTROYED:
             return await self._refill(key, material)
         return await self._add_version(key, material)
@@ -114,7 +124,7 @@ class Custody:
         purge_at = await self._keys.now() + grace if grace is not None else None
         key = await self._move(id_, lambda key: keys.destroyed(key, purge_at=purge_at))
         if key.purged:
-            await self._shred(key)
+            await self._shredding.shred(key)
         return key
 
     async def restore(self, id_: KeyId) -> TenantKey:
@@ -122,6 +132,18 @@ class Custody:
         key = await self._move(id_, keys.restored)
         await self._resume(key)
         return key
+
+    async def progress(self, key: TenantKey) -> tuple[int, int]:
+        """Return how many data keys are under the newest version of a key, and how many are to be, about."""
+        there = to_be = 0
+        for tenant in await self._owners(key.id):
+            async for page in self._wrapped.of(tenant):
+                for each in page:
+                    with contextlib.suppress(KeyUnavailable):
+                        name = name_of(each.key, each.subject)
+                        to_be += name[0] in (key.id, COMMON)
+                        there += name == (key.id, key.newest.number)
+        return there, to_be
 
     async def count(self, id_: KeyId) -> int:
         """Return about how many data keys are to be under a key."""
@@ -143,12 +165,11 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            try:
+            with contextlib.suppress(Superseded):  # rotated, disabled, or settled by another: what is now decides
                 await self._keys.write(keys.settled(key))
-            except Superseded:
-                return False  # rotated or disabled meanwhile: what is now decides
-            _log.info("key rewrapped", key_id=id_)
-        return whole
+                _log.info("key rewrapped", key_id=id_)
+        now = await self._keys.get(id_)
+        return now is None or now.settled
 
     async def tend(self, token: str) -> None:
         """Do what is due: end keys at their date, purge destroyed ones, erase what those wrapped, end rotations.
@@ -161,8 +182,8 @@ class Custody:
         for key in await self._keys.all():
             try:
                 await self._tend(key, now)
-            except Superseded:
-                continue  # changed meanwhile: the next round sees to it
+            except (Superseded, NotFound):
+                continue  # changed meanwhile, or gone: the next round sees to it
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
         if key.expires and key.expires <= now and key.state in (KeyState.ACTIVE, KeyState.SUSPENDED):
@@ -172,7 +193,7 @@ class Custody:
             await self._keys.write(key)
             _log.info("key purged", key_id=key.id)
         if key.purged:
-            await self._shred(key)
+            await self._shredding.shred(key)
         elif not key.settled:
             await self.rewrap(key.id)
 
@@ -186,8 +207,6 @@ class Custody:
             return moved
 
     async def _add_version(self, key: TenantKey, material: Key | None) -> TenantKey:
-        if key.state is not KeyState.ACTIVE:
-            raise KeyRefused("only an active key is rotated")
         version = await self._keyring.new_version(
             key.id, keys.next_number(key), now=await self._keys.now(), material=material
         )
@@ -227,21 +246,6 @@ class Custody:
             if (again := await self._wrapped.read_again(each)) is None:
                 return True
             each = again
-
-    async def _shred(self, key: TenantKey) -> None:
-        """Erase what a purged key has wrapped: nobody can open it any more."""
-        tenant = TenantId(key.id)
-        async for page in self._wrapped.of(tenant):
-            lost = [each for each in page if name_of(each.key, each.subject)[0] == key.id]
-            if jobs := [each.entry for each in lost if each.place == "job" and each.entry]:
-                await self._store.erase(*jobs)
-                await self._queue.discard(*(entry.job for entry in jobs))
-                await self._audio.remove(tenant, *(entry.job for entry in jobs))
-            for each in lost:
-                if each.place == "log" and each.entry:
-                    await self._log.erase(tenant, each.entry.job)
-                elif each.place == "registration":
-                    await self._wrapped.drop(each)
 
     async def _resume(self, key: TenantKey) -> None:
         """Queue the unfinished jobs that were parked. The caretaker would, too, a little later."""

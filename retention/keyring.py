@@ -8,10 +8,13 @@ once; its bytes stay in memory for half a minute at most.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import re
+from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from redis.asyncio import Redis
 
@@ -29,6 +32,11 @@ FORGET_AFTER = 30.0
 
 TRUST_FOR = 1.0
 """Seconds for which what was read of a tenant key is taken for true when something is opened."""
+
+T = TypeVar("T")
+
+_Keys = tuple[TenantKey | None, TenantKey | None]
+"""A tenant's own key and the common one."""
 
 _INDEX = "index"
 _AUDIT = "audit"
@@ -64,7 +72,7 @@ class Keyring:
         """Whether it was made just now, so that there is no log yet."""
         self._trust_for = trust_for
         self._unwrapped: dict[tuple[KeyId, int], Key] = {}
-        self._read: dict[KeyId, tuple[TenantKey, float]] = {}
+        self._read: dict[TenantId, tuple[_Keys, float]] = {}
 
     @classmethod
     async def open(cls, redis: Redis, root: RootProvider, *, trust_for: float = TRUST_FOR) -> "Keyring":
@@ -98,7 +106,7 @@ class Keyring:
     async def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
         """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more."""
         id_, number = name_of(wrapped, subject)
-        version = await self._version(id_, number)
+        version = await self._admitted(tenant, lambda keys: _unwrapping(keys, id_, number))
         sealed = wrapped.partition(b":")[2]
         try:
             material = await self._material(id_, version)
@@ -115,14 +123,19 @@ class Keyring:
         """Return the data key wrapped by what is the tenant's key now. Raises KeyDisabled, KeyUnavailable."""
         return await self.wrap(await self.unwrap(wrapped, tenant, subject), tenant, subject)
 
-    async def admit(self, wrapped: bytes, subject: str) -> None:
-        """Return when the key that wrapped this may be used. Raises KeyDisabled, KeyUnavailable."""
-        await self._version(*name_of(wrapped, subject))
+    async def admit(self, tenant: TenantId, wrapped: bytes = b"") -> None:
+        """Return when the tenant's data may be read, and this in particular. Raises KeyDisabled, KeyUnavailable."""
+        name = name_of(wrapped, tenant) if wrapped else None
+        await self._admitted(tenant, lambda keys: _unwrapping(keys, *name) if name else _reading(keys))
 
-    async def may_unwrap(self, wrapped: bytes) -> bool:
+    async def admit_wrap(self, tenant: TenantId) -> None:
+        """Return when something new of the tenant's may be kept. Raises KeyDisabled."""
+        (await self._key_of(tenant)).wrapping()
+
+    async def may_unwrap(self, tenant: TenantId, wrapped: bytes) -> bool:
         """Tell whether the key that wrapped this may be used, or is gone: then it never will be, and nobody waits."""
         try:
-            await self.admit(wrapped, "")
+            await self.admit(tenant, wrapped)
         except KeyDisabled:
             return False
         except KeyUnavailable:
@@ -163,25 +176,22 @@ class Keyring:
 
     async def _key_of(self, tenant: TenantId) -> TenantKey:
         """Return the key that wraps for a tenant now, making the common one when it is asked for first."""
-        while (key := await self._keys.of(tenant)) is None:
+        while not any(both := await self._keys.of(tenant)):
             now = await self._keys.now()
             version = await self.new_version(COMMON, next_number(None), now=now)
             await self._keys.make(created(COMMON, version, now=now, expires=None, gone=None))
-        return key
+        return next(filter(None, both))
 
-    async def _version(self, id_: KeyId, number: int) -> Version:
+    async def _admitted(self, tenant: TenantId, use: Callable[[_Keys], T]) -> T:
+        """Return what comes of the tenant's keys. What was read of them a moment ago may allow, but never refuse."""
         clock = asyncio.get_running_loop().time
-        key, read_at = self._read.get(id_, (None, 0.0))
-        if key is not None and clock() - read_at < self._trust_for:
-            try:
-                return key.unwrapping(number)
-            except KeyUnavailable:
-                pass  # it may have been rotated since
-        key = await self._keys.get(id_)
-        if key is None:
-            raise KeyUnavailable(id_)
-        self._read[id_] = key, clock()
-        return key.unwrapping(number)
+        if (known := self._read.get(tenant)) and clock() - known[1] < self._trust_for:
+            with contextlib.suppress(KeyDisabled, KeyUnavailable):  # it may have been enabled or rotated since
+                return use(known[0])
+        read_at = clock()
+        keys = await self._keys.of(tenant)
+        self._read[tenant] = keys, read_at
+        return use(keys)
 
     async def _material(self, id_: KeyId, version: Version) -> Key:
         name = id_, version.number
@@ -209,6 +219,20 @@ def name_of(wrapped: bytes, subject: str) -> tuple[KeyId, int]:
     if not (found := _NAME.fullmatch(wrapped.partition(b":")[0])):
         raise KeyUnavailable(subject)
     return KeyId(found[1].decode()), int(found[2])
+
+
+def _reading(keys: _Keys) -> None:
+    if key := next(filter(None, keys), None):
+        key.reading()
+
+
+def _unwrapping(keys: _Keys, id_: KeyId, number: int) -> Version:
+    """Return the version that unwraps. What is still under the common key obeys the tenant's own as well."""
+    _reading(keys)
+    for key in filter(None, keys):
+        if key.id == id_:
+            return key.unwrapping(number)
+    raise KeyUnavailable(id_)
 
 
 def _wrapping(tenant: TenantId, subject: str, key_id: str, version: int) -> Context:

@@ -93,12 +93,16 @@ class TenantKey(Struct, frozen=True, kw_only=True):
             raise KeyDisabled(self.id)
         return self.newest
 
-    def unwrapping(self, number: int) -> Version:
-        """Return the version that unwraps. Raises KeyDisabled while none may, KeyUnavailable when it is no more."""
+    def reading(self) -> None:
+        """Return when it unwraps. Raises KeyDisabled while it does not, KeyUnavailable when it never will again."""
         if self.purged:
             raise KeyUnavailable(self.id)
         if self.state not in (KeyState.ACTIVE, KeyState.DEACTIVATED):
             raise KeyDisabled(self.id)
+
+    def unwrapping(self, number: int) -> Version:
+        """Return the version that unwraps. Raises KeyDisabled while none may, KeyUnavailable when it is no more."""
+        self.reading()
         for version in self.versions:
             if version.number == number and version.wrapped:
                 return version
@@ -110,6 +114,8 @@ def created(
 ) -> TenantKey:
     """Return a new key, with its first version, or in the place of one that was purged. Raises KeyRefused."""
     if gone is not None and not gone.purged:
+        if gone.state is KeyState.DESTROYED:
+            raise KeyRefused("the key is destroyed and may be restored; destroy it at once before another is made")
         raise KeyRefused("there is such a key already: rotate it")
     return TenantKey(
         id=id_,
@@ -131,7 +137,7 @@ def next_number(key: TenantKey | None) -> int:
 def rotated(key: TenantKey, version: Version) -> TenantKey:
     """Return the key with a new version, under which alone is wrapped from now on. Raises KeyRefused."""
     if key.state is not KeyState.ACTIVE:
-        raise KeyRefused("only an active key is rotated")
+        raise KeyRefused(f"the key is {key.state.name.lower()}: only an active one gets a new version")
     if any(known.check == version.check for known in key.versions):
         raise KeyRefused("this is the material that the key has already")
     return _changed(key, versions=(*key.versions, version), minimum=version.number, settled=False)
@@ -145,7 +151,7 @@ def settled(key: TenantKey) -> TenantKey:
 def disabled(key: TenantKey) -> TenantKey:
     """Return the key suspended. Raises KeyRefused."""
     if key.state not in (KeyState.ACTIVE, KeyState.DEACTIVATED):
-        raise KeyRefused(f"the key is {key.state.name.lower()}")
+        raise KeyRefused(f"the key is {key.state.name.lower()} already")
     return _changed(key, state=KeyState.SUSPENDED, before=(key.state,))
 
 
@@ -169,7 +175,9 @@ def destroyed(key: TenantKey, *, purge_at: datetime | None) -> TenantKey:
     What its owner brought is taken away in either case: to restore it, the owner imports it again.
     """
     if key.id == COMMON:
-        raise KeyRefused("the common key is many tenants': rotate it, or delete the tenant")
+        raise KeyRefused(
+            "the common key is not destroyed: the data of every tenant without a key of its own is under it"
+        )
     if key.state is KeyState.DESTROYED:
         if purge_at is not None or key.purged:
             raise KeyRefused("the key is destroyed already")

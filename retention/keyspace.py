@@ -178,6 +178,11 @@ def registrations_of(tenant: TenantId) -> str:
     return REGISTRATIONS.replace("*", tenant)
 
 
+def import_token(tenant: TenantId) -> str:
+    """Return the key of what a tenant's import token needs, while it is good."""
+    return f"volant:importtoken:{tenant}"
+
+
 def challenges_of(tenant: TenantId) -> str:
     """Return the key of the count of challenges within an hour."""
     return f"volant:challenges:{tenant}"

@@ -36,12 +36,12 @@ class TenantKeys:
             found = await self._redis.hget(keyspace.TENANT_KEYS, id_)
         return _decode(found) if found is not None else None
 
-    async def of(self, tenant: TenantId) -> TenantKey | None:
-        """Return the key that wraps for a tenant: its own, in whatever state, or else the common one."""
+    async def of(self, tenant: TenantId) -> tuple[TenantKey | None, TenantKey | None]:
+        """Return a tenant's own key and the common one, as far as there are such, in whatever state they are."""
         with reaching_redis():
-            own, common = await self._redis.hmget(keyspace.TENANT_KEYS, [tenant, COMMON])
-        found = common if own is None else own
-        return _decode(found) if found is not None else None
+            found = await self._redis.hmget(keyspace.TENANT_KEYS, [tenant, COMMON])
+        own, common = (_decode(each) if each is not None else None for each in found)
+        return own, common
 
     async def all(self) -> list[TenantKey]:
         """Return every key, oldest first."""

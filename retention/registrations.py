@@ -168,7 +168,11 @@ class Registrations:
         return sorted((each for each in opened if each), key=lambda each: each.created)
 
     async def admit_challenge(self, tenant: TenantId, most: int) -> timedelta | None:
-        """Count a challenge; return None, or how long to wait when there were more than `most` within an hour."""
+        """Count a challenge; return None, or how long to wait when there were more than `most` within an hour.
+
+        Raises KeyDisabled, when what it is made for could not be kept.
+        """
+        await self._keyring.admit_wrap(tenant)
         key = keyspace.challenges_of(tenant)
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:

@@ -143,10 +143,11 @@ class RequestLog:
         """Remove the entries of a customer's jobs that were accepted until then (spec 6.2)."""
         await self._erase(keyspace.logged_of_customer(tenant, customer), until=_ms(until))
 
-    async def erase_tenant(self, tenant: TenantId) -> int:
-        """Remove all entries of a tenant; return how many went."""
-        erased = await self._erase(keyspace.logged_of(tenant))
-        await self._audio.remove_tenant(tenant)
+    async def erase_tenant(self, tenant: TenantId, *, until: datetime | None = None) -> int:
+        """Remove all entries of a tenant, or those of jobs that were accepted until then; return how many went."""
+        erased = await self._erase(keyspace.logged_of(tenant), until=_ms(until) if until else None)
+        if until is None:
+            await self._audio.remove_tenant(tenant)
         return erased
 
     async def erase_all(self) -> int:

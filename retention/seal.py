@@ -90,6 +90,7 @@ class Kind(enum.IntEnum):
     USER_TOKEN = 8
     REGISTRATION = 9
     AUDIT_KEY = 10
+    IMPORT_TOKEN = 11
 
 
 class Context(Struct, frozen=True, kw_only=True):

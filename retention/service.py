@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterable, AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -107,12 +106,15 @@ class JobService:
         """Return the time by the store's clock."""
         return await self._store.now()
 
-    def upload(self, credential: Credential, *, size: int) -> AbstractAsyncContextManager[datetime]:
+    @contextlib.asynccontextmanager
+    async def upload(self, credential: Credential, *, size: int) -> AsyncIterator[datetime]:
         """Admit an upload of so many bytes, 0: it is not known how many; it is under way while the block lasts.
 
-        Gives the time by `now`. Raises LimitReached.
+        Gives the time by `now`. Raises KeyDisabled, LimitReached.
         """
-        return self._quotas.upload(credential, size=size)
+        await self._keyring.admit_wrap(credential.tenant)
+        async with self._quotas.upload(credential, size=size) as began:
+            yield began
 
     async def submit(
         self,
@@ -173,7 +175,7 @@ class JobService:
             raise NotFound(job)
         try:
             if not isinstance(stored.job, Completed):
-                await self._admit(stored)
+                await self._keyring.admit(tenant, stored.key)
                 return stored.job, None
             return stored.job, await self._keyring.unseal(stored.result, stored.key, Kind.RESULT, tenant, job)
         except (KeyUnavailable, Unsealable) as error:
@@ -183,12 +185,14 @@ class JobService:
     async def latest(self, tenant: TenantId) -> list[tuple[Job, str]]:
         """Return the tenant's newest jobs, at most 100, newest first, each with its user token or "" (spec 1.4).
 
-        Raises KeyDisabled while the key that opens one of them is.
+        Raises KeyDisabled while the tenant's key is.
         """
         listed: list[tuple[Job, str]] = []
+        with contextlib.suppress(KeyUnavailable):  # then there are no jobs
+            await self._keyring.admit(tenant)
         for stored in await self._store.latest(tenant):
             with contextlib.suppress(KeyUnavailable):
-                await self._admit(stored)
+                await self._keyring.admit(tenant, stored.key)
                 listed.append((stored.job, await self._user_token(stored)))
         return listed
 
@@ -276,11 +280,6 @@ class JobService:
                 await self._store.remove(stored.job)
             stored = await self._store.read(tenant, job)
         await self._clear(tenant, job)
-
-    async def _admit(self, stored: Stored) -> None:
-        """Return when a job's key may be used, or has gone because the job holds nothing any more."""
-        if stored.key:
-            await self._keyring.admit(stored.key, stored.job.id)
 
     async def _user_token(self, stored: Stored) -> str:
         if not stored.user_token:

@@ -204,6 +204,9 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str, Meta(description="Private networks, in CIDR form, that callbacks may reach; separated by blanks.")
     ] = ""
     callback_loopback: Annotated[bool, Meta(description="Let callbacks reach this machine. For development.")] = False
+    key_grace: Annotated[
+        Duration, Meta(description="A destroyed key can be restored for so long; then what it has wrapped is erased.")
+    ] = timedelta(days=7)
     request_log: Annotated[
         bool,
         Meta(description="Keep audio and transcripts of requests that have not opted out, to improve the service."),
@@ -287,6 +290,7 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "audio_credentials_file is for audio in an object store",
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
+            (self.key_grace >= minute, "key_grace must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
             (self.audit_retention >= timedelta(days=1), "audit_retention must be at least a day"),
             (
@@ -363,14 +367,16 @@ def _to_path(kind: type, value: object) -> object:
 
 
 def read_secret(path: Path) -> bytes:
-    """Return the content of a secret's file, without surrounding white space.
+    """Return the content of a secret's file, without surrounding white space. Raises what `read_private` raises."""
+    return read_private(path).strip()
 
-    Raises SettingsError when the file is missing or when others than its owner may read it.
-    """
+
+def read_private(path: Path) -> bytes:
+    """Return the content of a file. Raises SettingsError when it is missing, or others than its owner may read it."""
     try:
         with path.open("rb") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
                 raise SettingsError(f"{path} can be read by others: make it 0600")
-            return file.read().strip()
+            return file.read()
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error

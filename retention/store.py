@@ -251,10 +251,12 @@ class JobStore:
             start += _PAGE
         return list(found.values())[:LISTED]
 
-    async def all_of(self, tenant: TenantId) -> list[Entry]:
-        """Return up to a thousand entries of the tenant's list, oldest first."""
+    async def all_of(self, tenant: TenantId, *, until: datetime | None = None) -> list[Entry]:
+        """Return up to a thousand entries of the tenant's list, of what was accepted until then, oldest first."""
+        upper = "+inf" if until is None else _ms(until)
         with reaching_redis():
-            return list(map(parse, await self._redis.zrange(keyspace.jobs_of(tenant), 0, 999)))
+            found = await self._redis.zrangebyscore(keyspace.jobs_of(tenant), "-inf", upper, start=0, num=1000)
+        return list(map(parse, found))
 
     async def all_of_customer(self, tenant: TenantId, customer: CustomerTag, *, until: datetime) -> list[Entry]:
         """Return up to a hundred entries of a customer's jobs that were accepted until then, oldest first."""

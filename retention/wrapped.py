@@ -10,7 +10,6 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.entries import Entry, parse
-from retention.erasures import noting
 from retention.job import TenantId
 from retention.registrations import key_in, subject_of, with_key
 
@@ -44,7 +43,6 @@ class WrappedKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._note = noting(redis)
         self._rewrap = script(redis, "wrap", "noted", "rewrap")
 
     async def count(self, tenant: TenantId) -> int:
@@ -65,6 +63,11 @@ class WrappedKeys:
             yield page
         async for page in self._listed(tenant, "log", keyspace.logged_of(tenant)):
             yield page
+        async for page in self.registrations(tenant):
+            yield page
+
+    async def registrations(self, tenant: TenantId) -> AsyncIterator[list[Wrapped]]:
+        """Give those of a tenant's registrations, as `of` does."""
         hash_, cursor = keyspace.registrations_of(tenant), 0
         while True:
             with reaching_redis():
@@ -105,12 +108,12 @@ class WrappedKeys:
         return replace(old, value=value, key=value)
 
     async def drop(self, lost: Wrapped) -> None:
-        """Remove a field whose data key nobody can unwrap any more."""
+        """Remove a field whose data key nobody can unwrap any more, unless it is another by now."""
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hdel(lost.hash_, lost.field)
-                await self._note(pipe)
-                await pipe.execute()
+            await self._rewrap(
+                keys=[lost.hash_, keyspace.TENANT_KEYS, keyspace.ERASURES],
+                args=[lost.field, lost.value, "", lost.tenant, ""],
+            )
 
     async def _listed(self, tenant: TenantId, place: Place, list_: str) -> AsyncIterator[list[Wrapped]]:
         hash_of = keyspace.job if place == "job" else keyspace.logged

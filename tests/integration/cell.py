@@ -17,6 +17,7 @@ from retention.caretaking import Caretaker
 from retention.custody import Custody
 from retention.erasures import ErasureHorizon
 from retention.holding import JobHolding
+from retention.imports import KeyImports
 from retention.job import Callback, Job, JobId, Media, Submission, TenantId, Waiting, accept, new_job_id
 from retention.keyring import Keyring
 from retention.keystore import TenantKeys
@@ -69,6 +70,7 @@ class Cell:
     caretaker: Caretaker
     erasures: ErasureHorizon
     custody: Custody
+    imports: KeyImports
     tenant: TenantId
 
     def of(self, tenant: TenantId) -> Self:
@@ -198,7 +200,8 @@ async def open_cell(
     queue = JobQueue(redis, patience=WEEK)
     audio = AudioDirectory(directory)
     await audio.prepare()
-    keyring = await Keyring.open(redis, FileRoot(root or Key.random()), trust_for=0)
+    provider = FileRoot(root or Key.random())
+    keyring = await Keyring.open(redis, provider, trust_for=0)
     audit = await open_audit(redis, keyring, retention=YEAR)
     log = RequestLog(redis, store=store, audio=LoggedDirectory(directory), keyring=keyring, retention=request_log)
     if request_log:
@@ -255,6 +258,7 @@ async def open_cell(
             log=log,
             queue=queue,
         ),
+        imports=KeyImports(redis, root=provider, keys=TenantKeys(redis), tenants=tenants),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
 

@@ -17,7 +17,7 @@ from tests.commands import volant
 class Run(Protocol):
     """Run `volant` with settings of its own."""
 
-    def __call__(self, *arguments: str, **settings: str) -> Result: ...
+    def __call__(self, *arguments: str, input: str | None = None, **settings: str) -> Result: ...  # noqa: A002
 
 
 @pytest.fixture

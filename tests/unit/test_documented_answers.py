@@ -19,6 +19,7 @@ from api.routes import ALONE, SERVICE
 from retention.errors import (
     ChallengeFailed,
     CustomerErased,
+    KeyDisabled,
     LimitReached,
     RetentionError,
     TooManyChallenges,
@@ -125,6 +126,9 @@ ASKED = [
     submit(415, b"x" * 200),
     Ask(id="createJob", status=503, data=WAV, troubles={"jobs": Unavailable()}),
     Ask(id="createJob", status=400, data=WAV, troubles={"jobs": CustomerErased()}),
+    *(Ask(id=id_, status=403, data=data, troubles={"jobs": KeyDisabled()})
+      for id_, data in (("createJob", WAV), ("checkJobs", None), ("checkJob", None))),
+    register(403, KeyDisabled(), callback_url=CALLBACK),
     Ask(id="checkJobs", status=200),
     *(Ask(id="checkJob", status=200, job=job) for job in (WAITING, PROCESSING, COMPLETED, FAILED)),
     Ask(id="checkJob", status=404, job=NONE),
