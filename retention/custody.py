@@ -7,12 +7,15 @@ still to be done, as often as needed: a rotation ends, and a purged key's data g
 import contextlib
 import functools
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 
 import structlog
 
 from retention import keys
 from retention.audio import AudioStore
+from retention.audit import Audit, Doing
+from retention.chain import Event
 from retention.errors import KeyDisabled, KeyRefused, KeyUnavailable, NotFound, Superseded
 from retention.job import TenantId, Unfinished
 from retention.keyring import Keyring, check_value, name_of
@@ -49,8 +52,10 @@ class Custody:
         audio: AudioStore,
         log: RequestLog,
         queue: JobQueue,
+        audit: Audit,
     ) -> None:
         self._keys = keys
+        self._audit = audit
         self._keyring = keyring
         self._wrapped = wrapped
         self._tenants = tenants
@@ -73,6 +78,10 @@ class Custody:
     ) -> TenantKey:
         """Give a tenant a key of its own, made from nothing or of its material. What it has comes under it."""
         await self._tenants.get(tenant)
+        async with self._recorded("volant.key.import" if material else "volant.key.create", KeyId(tenant)):
+            return await self._create(tenant, material, expires)
+
+    async def _create(self, tenant: TenantId, material: Key | None, expires: datetime | None) -> TenantKey:
         id_ = KeyId(tenant)
         gone, now = await self._keys.get(id_), await self._keys.now()
         if gone is not None and gone.purged:
@@ -95,25 +104,29 @@ class Custody:
             return await self.create(tenant, material=material, expires=expires)
         if expires is not None:
             raise KeyRefused("there is such a key already, and an expiration date is given to a new key only")
-        if key.state is KeyState.DESTROYED:
-            return await self._refill(key, material)
-        return await self._add_version(key, material)
+        async with self._recorded("volant.key.import", id_):
+            if key.state is KeyState.DESTROYED:
+                return await self._refill(key, material)
+            return await self._add_version(key, material)
 
     async def rotate(self, id_: KeyId) -> TenantKey:
         """Add a version that wraps from now on. What older ones wrapped is rewrapped by `rewrap`."""
         key = await self.get(id_)
         if key.imported:
             raise KeyRefused("its owner brought this key: to rotate it, import new material")
-        return await self._add_version(key, None)
+        async with self._recorded("volant.key.rotate", id_):
+            return await self._add_version(key, None)
 
     async def disable(self, id_: KeyId) -> TenantKey:
         """Suspend a key: nothing under it is read, and work on jobs under it stops, until it is enabled."""
-        return await self._move(id_, keys.disabled)
+        async with self._recorded("volant.key.disable", id_):
+            return await self._move(id_, keys.disabled)
 
     async def enable(self, id_: KeyId) -> TenantKey:
         """Let a suspended key be used again, and resume the jobs that were parked."""
-        key = await self._move(id_, keys.enabled)
-        await self._resume(key)
+        async with self._recorded("volant.key.enable", id_):
+            key = await self._move(id_, keys.enabled)
+            await self._resume(key)
         return key
 
     async def destroy(self, id_: KeyId, *, grace: timedelta | None) -> TenantKey:
@@ -122,15 +135,17 @@ class Custody:
         What it wrapped is denied, and erased once it is gone.
         """
         purge_at = await self._keys.now() + grace if grace is not None else None
-        key = await self._move(id_, lambda key: keys.destroyed(key, purge_at=purge_at))
-        if key.purged:
-            await self._shredding.shred(key)
+        async with self._recorded("volant.key.destroy" if purge_at else "volant.key.purge", id_):
+            key = await self._move(id_, lambda key: keys.destroyed(key, purge_at=purge_at))
+            if key.purged:
+                await self._shredding.shred(key)
         return key
 
     async def restore(self, id_: KeyId) -> TenantKey:
         """Take a destruction back. Imported material is to be imported again before."""
-        key = await self._move(id_, keys.restored)
-        await self._resume(key)
+        async with self._recorded("volant.key.restore", id_):
+            key = await self._move(id_, keys.restored)
+            await self._resume(key)
         return key
 
     async def progress(self, key: TenantKey) -> tuple[int, int]:
@@ -187,15 +202,21 @@ class Custody:
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
         if key.expires and key.expires <= now and key.state in (KeyState.ACTIVE, KeyState.SUSPENDED):
-            await self._keys.write(keys.expired(key))
+            async with self._recorded("volant.key.expire", key.id):
+                await self._keys.write(keys.expired(key))
         elif key.purge_at and key.purge_at <= now:
-            key = keys.destroyed(key, purge_at=None)
-            await self._keys.write(key)
+            async with self._recorded("volant.key.purge", key.id):
+                key = keys.destroyed(key, purge_at=None)
+                await self._keys.write(key)
             _log.info("key purged", key_id=key.id)
         if key.purged:
             await self._shredding.shred(key)
         elif not key.settled:
             await self.rewrap(key.id)
+
+    def _recorded(self, event: Event, id_: KeyId) -> AbstractAsyncContextManager[Doing]:
+        """Have the audit log tell of what is done to a key."""
+        return self._audit.recording(event, tenant="" if id_ == COMMON else id_, target=id_)
 
     async def _move(self, id_: KeyId, move: Callable[[TenantKey], TenantKey]) -> TenantKey:
         while True:

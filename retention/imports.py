@@ -11,6 +11,7 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
+from retention.audit import Audit
 from retention.byok import REFUSED, Algorithm, ImportToken, decrypt, new_nonce, new_pair
 from retention.connection import reaching_redis
 from retention.erasures import noting
@@ -38,16 +39,21 @@ _encode = msgspec.json.Encoder().encode
 class KeyImports:
     """The import tokens of one cell. Raises Unavailable when Redis or the root provider cannot be reached."""
 
-    def __init__(self, redis: Redis, *, root: RootProvider, keys: TenantKeys, tenants: Tenants) -> None:
+    def __init__(self, redis: Redis, *, root: RootProvider, keys: TenantKeys, tenants: Tenants, audit: Audit) -> None:
         self._redis = redis
         self._root = root
         self._keys = keys
         self._tenants = tenants
+        self._audit = audit
         self._note = noting(redis)
 
     async def token(self, tenant: TenantId) -> ImportToken:
         """Return a new token for a tenant; one that it had is good no more. Raises NotFound."""
         await self._tenants.get(tenant)
+        async with self._audit.recording("volant.key.import-token", tenant=tenant, target=tenant):
+            return await self._token(tenant)
+
+    async def _token(self, tenant: TenantId) -> ImportToken:
         private, public = new_pair()
         token = ImportToken(
             id=secrets.token_hex(16),

@@ -257,8 +257,9 @@ async def open_cell(
             audio=audio,
             log=log,
             queue=queue,
+            audit=audit,
         ),
-        imports=KeyImports(redis, root=provider, keys=TenantKeys(redis), tenants=tenants),
+        imports=KeyImports(redis, root=provider, keys=TenantKeys(redis), tenants=tenants, audit=audit),
         tenant=(await tenants.create("test", now=await store.now())).id,
     )
 
