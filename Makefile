@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo tls test check bench bench-flood fuzz contract strangers load load-smoke clean
+.PHONY: help install run demo tls test check bench bench-flood fuzz contract security strangers load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ fuzz: .venv/.run .venv/.test ## Try mutated recordings of every format on the sa
 
 contract: .venv/.run .venv/.test ## Try the served OpenAPI document out with schemathesis: CASES= (2000) at least, SEED= to repeat
 	@exec .venv/bin/python -m tests.contract --cases $(CASES) --seed "$(SEED)"
+
+security: .venv/.run .venv/.test .venv/.node ## Run the tests that README's table of promises names
+	@exec .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $$(.venv/bin/python -m tests.security.page --tests) tests/security
 
 strangers: .venv/.run .venv/.test ## Compare what is answered for another tenant's ids and for unknown ones, and how fast: PAIRS= (20000)
 	@exec .venv/bin/python -m tests.security.strangers --pairs $(PAIRS)
