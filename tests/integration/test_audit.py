@@ -82,6 +82,28 @@ async def test_a_command_acts_as_its_user(cell: Cell, monkeypatch: pytest.Monkey
     assert (await records(cell.audit))[-1].actor == acting().actor
 
 
+async def test_whoever_is_let_in_acts_by_its_api_key(cell: Cell) -> None:
+    """Also with a token that the key has bought; who is not let in acts as nobody."""
+    key = await cell.tenants.create_key(cell.tenant, now=await cell.store.now())
+    token = await cell.tokens.issue(key)
+    assert token is not None
+    ours = f"apikey:{key.split('_')[1]}"
+    for authenticate, presented, actor in (
+        (cell.tenants.authenticate, key, ours),
+        (cell.tokens.authenticate, token.text, ours),
+        (cell.tokens.authenticate_again, token.text, ours),
+        (cell.tenants.authenticate, key + "x", ""),
+        (cell.tokens.authenticate, token.text + "x", ""),
+    ):
+        begin_request("f" * 32)
+        await authenticate(presented)
+        assert acting().actor == actor
+    await cell.tenants.revoke(key.split("_")[1])
+    begin_request("f" * 32)
+    assert await cell.tokens.authenticate(token.text) is None
+    assert acting().actor == ""
+
+
 async def test_tenants_and_keys_are_told(cell: Cell) -> None:
     """Names are not: only which fields were changed."""
     start = await since(cell)
