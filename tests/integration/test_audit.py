@@ -290,6 +290,19 @@ async def test_who_never_hears_is_refused_and_the_log_goes_on(cell: Cell, monkey
     assert [outcome for _, outcome in await told(cell.audit, since=start)] == ["pending", "pending", "success"]
 
 
+async def test_what_nobody_knows_stays_pending(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis was away while it was done: it may have been, or not."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("away")
+
+    start = await since(cell)
+    monkeypatch.setattr(cell.store, "fence", away)
+    with pytest.raises(Unavailable):
+        await cell.jobs.erase_customer(cell.tenant, "a-person")
+    assert await told(cell.audit, since=start) == [(ERASE, "pending")]
+
+
 async def test_nothing_is_done_that_cannot_be_recorded(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every operation that the log tells of is refused as if Redis were away, and is not done."""
     job, labelled = await cell.submit(), await cell.submit(customer="c")
