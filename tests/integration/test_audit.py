@@ -82,6 +82,28 @@ async def test_a_command_acts_as_its_user(cell: Cell, monkeypatch: pytest.Monkey
     assert (await records(cell.audit))[-1].actor == acting().actor
 
 
+async def test_whoever_is_let_in_acts_by_its_api_key(cell: Cell) -> None:
+    """Also with a token that the key has bought; who is not let in acts as nobody."""
+    key = await cell.tenants.create_key(cell.tenant, now=await cell.store.now())
+    token = await cell.tokens.issue(key)
+    assert token is not None
+    ours = f"apikey:{key.split('_')[1]}"
+    for authenticate, presented, actor in (
+        (cell.tenants.authenticate, key, ours),
+        (cell.tokens.authenticate, token.text, ours),
+        (cell.tokens.authenticate_again, token.text, ours),
+        (cell.tenants.authenticate, key + "x", ""),
+        (cell.tokens.authenticate, token.text + "x", ""),
+    ):
+        begin_request("f" * 32)
+        await authenticate(presented)
+        assert acting().actor == actor
+    await cell.tenants.revoke(key.split("_")[1])
+    begin_request("f" * 32)
+    assert await cell.tokens.authenticate(token.text) is None
+    assert acting().actor == ""
+
+
 async def test_tenants_and_keys_are_told(cell: Cell) -> None:
     """Names are not: only which fields were changed."""
     start = await since(cell)
@@ -266,6 +288,19 @@ async def test_who_never_hears_is_refused_and_the_log_goes_on(cell: Cell, monkey
     assert len(await cell.tenants.all()) == 1
     await cell.tenants.create("y", now=await cell.store.now())
     assert [outcome for _, outcome in await told(cell.audit, since=start)] == ["pending", "pending", "success"]
+
+
+async def test_what_nobody_knows_stays_pending(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis was away while it was done: it may have been, or not."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("away")
+
+    start = await since(cell)
+    monkeypatch.setattr(cell.store, "fence", away)
+    with pytest.raises(Unavailable):
+        await cell.jobs.erase_customer(cell.tenant, "a-person")
+    assert await told(cell.audit, since=start) == [(ERASE, "pending")]
 
 
 async def test_nothing_is_done_that_cannot_be_recorded(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`volant audit`: read, verified, exported, and begun anew."""
 
+import asyncio
 import json
 import re
 from functools import partial
@@ -7,11 +8,16 @@ from pathlib import Path
 
 import pytest
 import redis as blocking
+from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
 from retention import keyspace
+from retention.audit import Audit
+from retention.chain import Chain
+from retention.keyring import Keyring, read_root_key
 from tests.commands import volant
-from tests.integration.audited import Stored, client_of
+from tests.integration.audited import Stored, client_of, verified
+from tests.integration.cell import YEAR
 from tests.integration.test_admin import Run
 
 
@@ -86,6 +92,33 @@ def test_a_log_that_goes_on_from_a_checkpoint_is_verified(run: Run, client: bloc
         1,
         "",
         "Error: the log does not go on from the checkpoint: its record 4 is another one or missing\n",
+    )
+
+
+def test_a_checkpoint_whose_record_was_let_go_is_a_sentence(
+    run: Run, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Of the last one that was let go it still says that the log goes on; of one before it cannot."""
+    key = tmp_path / "root.key"
+    for name in ("one", "two"):
+        run("tenant", "create", name)
+        run("audit", "export", "--checkpoint", str(tmp_path / name))
+    run("tenant", "create", "three")
+
+    async def let_go() -> None:
+        async with Redis.from_url(redis_server.url) as redis:
+            keyring = await Keyring.open(redis, read_root_key(key, create=False))
+            chain, log = Chain(keyring.audit), Audit(redis, keyring.audit, retention=YEAR)
+            fourth = (await verified(log))[3].link
+            await redis.hset(keyspace.AUDIT_ENDS, "floor", chain.attest("floor", fourth))
+            await redis.xtrim(keyspace.AUDIT, minid="5-0", approximate=False)
+
+    asyncio.run(let_go())
+    assert run("audit", "verify", "--checkpoint", str(tmp_path / "two")).stdout == "whole, from record 5 to 6\n"
+    refused = run("audit", "verify", "--checkpoint", str(tmp_path / "one"))
+    assert (refused.exit_code, refused.stderr) == (
+        1,
+        "Error: record 2 of the checkpoint was let go, its time was over: the log begins after it\n",
     )
 
 

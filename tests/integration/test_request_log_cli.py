@@ -90,6 +90,11 @@ def test_an_entry_is_exported(run: Run, entries: list[tuple[TenantId, JobId]], t
     assert (to / f"{job}.results.json").read_text() == "mine"
     assert not (to / f"{job}.audio").exists()
 
+    told = [line.split("  ") for line in run("audit", "list", tenant).stdout.splitlines() if f"target={job}" in line]
+    assert [line[2:4] for line in told] == [
+        ["volant.request-log.read", outcome] for outcome in ("pending", "success", "pending")
+    ]
+
 
 @pytest.mark.parametrize("kind", ["shared", "link", "file", "within nothing"])
 def test_an_export_goes_only_where_nobody_else_writes(
