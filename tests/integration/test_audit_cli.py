@@ -14,7 +14,8 @@ from deploy.processes import RedisServer
 from retention import keyspace
 from retention.audit import Audit
 from retention.chain import Chain
-from retention.keyring import Keyring, read_root_key
+from retention.keyring import Keyring
+from retention.roots.file import FileRoot
 from tests.commands import volant
 from tests.integration.audited import Stored, client_of, verified
 from tests.integration.cell import YEAR
@@ -107,7 +108,7 @@ def test_a_checkpoint_whose_record_was_let_go_is_a_sentence(
 
     async def let_go() -> None:
         async with Redis.from_url(redis_server.url) as redis:
-            keyring = await Keyring.open(redis, read_root_key(key, create=False))
+            keyring = await Keyring.open(redis, FileRoot.open(key, create=False))
             chain, log = Chain(keyring.audit), Audit(redis, keyring.audit, retention=YEAR)
             fourth = (await verified(log))[3].link
             await redis.hset(keyspace.AUDIT_ENDS, "floor", chain.attest("floor", fourth))
