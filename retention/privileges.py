@@ -34,6 +34,8 @@ _EVERYBODY: tuple[tuple[str, ...], ...] = (
 
 _CHANGES_TENANTS = (("HDEL", keyspace.TENANTS, _NOWHERE), ("HDEL", keyspace.API_KEYS, _NOWHERE))
 
+_CUTS_THE_AUDIT_LOG = (("HDEL", keyspace.AUDIT_ENDS, _NOWHERE), ("XDEL", keyspace.AUDIT, "0-1"))
+
 FORBIDDEN: dict[Role, tuple[tuple[str, ...], ...]] = {
     "api": (
         *_EVERYBODY,
@@ -41,6 +43,8 @@ FORBIDDEN: dict[Role, tuple[tuple[str, ...], ...]] = {
         ("HDEL", keyspace.WRAPPED_KEYS, _NOWHERE),
         ("HDEL", keyspace.TENANT_KEYS, _NOWHERE),
         ("HDEL", keyspace.OFFER, _NOWHERE),
+        *_CUTS_THE_AUDIT_LOG,
+        ("XTRIM", keyspace.AUDIT, "MINID", "0"),
         ("SCAN", "0"),
     ),
     "worker": (
@@ -48,6 +52,7 @@ FORBIDDEN: dict[Role, tuple[tuple[str, ...], ...]] = {
         *_CHANGES_TENANTS,
         ("HGET", keyspace.API_KEYS, _NOWHERE),
         ("HDEL", keyspace.WRAPPED_KEYS, _NOWHERE),
+        *_CUTS_THE_AUDIT_LOG,
         ("SCAN", "0"),
     ),
     "notifier": (
@@ -58,6 +63,8 @@ FORBIDDEN: dict[Role, tuple[tuple[str, ...], ...]] = {
         ("HDEL", keyspace.TENANT_KEYS, _NOWHERE),
         ("ZREM", keyspace.DUE, _NOWHERE),
         ("ZREM", keyspace.RECOGNITION.name, _NOWHERE),
+        *_CUTS_THE_AUDIT_LOG,
+        ("XTRIM", keyspace.AUDIT, "MINID", "0"),
         ("SCAN", "0"),
     ),
     "admin": _EVERYBODY,

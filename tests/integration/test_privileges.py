@@ -43,7 +43,7 @@ async def test_what_a_role_must_not_do_is_refused(guarded: tuple[RedisServer, Pa
 
 
 @pytest.mark.parametrize("role", FORBIDDEN)
-@pytest.mark.parametrize("number", range(14))
+@pytest.mark.parametrize("number", range(18))
 async def test_each_right_too_much_is_noticed(guarded: tuple[RedisServer, Path], role: Role, number: int) -> None:
     """One by one: the right is named in the log, and nothing happens to what is there."""
     if number >= len(FORBIDDEN[role]):
