@@ -177,17 +177,28 @@ class ByHand(Leases):
 
 
 async def open_cell(
-    redis: Redis, directory: Path, *, root: Key | None = None, request_log: timedelta | None = None
+    redis: Redis,
+    directory: Path,
+    *,
+    root: Key | None = None,
+    request_log: timedelta | None = None,
+    audio: AudioDirectory | None = None,
+    logged: LoggedAudio | None = None,
+    tenant: TenantId | None = None,
 ) -> Cell:
-    """Put a cell together, as `retention.bootstrap` does, and add a tenant. `request_log`: for how long, if at all."""
+    """Put a cell together, as `retention.bootstrap` does, and add a tenant, unless one is given.
+
+    `request_log`: for how long, if at all. Another process of a cell is given the root and the tenant of the first.
+    """
     store = JobStore(redis, rescue_after=RESCUE_AFTER)
     queue = JobQueue(redis, patience=WEEK)
-    audio = AudioDirectory(directory)
+    audio = audio or AudioDirectory(directory)
+    logged = logged or LoggedAudio(directory)
     await audio.prepare()
     keyring = await Keyring.open(redis, FileRoot(root or Key.random()), trust_for=0)
-    log = RequestLog(redis, store=store, audio=LoggedAudio(directory), keyring=keyring, retention=request_log)
+    log = RequestLog(redis, store=store, audio=logged, keyring=keyring, retention=request_log)
     if request_log:
-        await LoggedAudio(directory).prepare()
+        await logged.prepare()
     tenants = Tenants(redis)
     registrations = Registrations(redis, keyring)
     return Cell(
@@ -228,7 +239,7 @@ async def open_cell(
             log=log,
             queue=queue,
         ),
-        tenant=(await tenants.create("test", now=await store.now())).id,
+        tenant=tenant or (await tenants.create("test", now=await store.now())).id,
     )
 
 

@@ -1,0 +1,64 @@
+"""Kill and interleave everything: `make crashes`, `make crashes COUNT=… SEED=…`.
+
+Exits with 1 when anything was not as promised. COUNT bounds how many histories are played, chosen by SEED; without it
+all are.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections import Counter
+
+import structlog
+
+from deploy.processes import RedisServer, temporary_directory
+from tests.crashes.campaign import Campaign
+from tests.crashes.world import world
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--only", default="", help="a word in the description of the histories to play")
+    asked = parser.parse_args()
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[_drop])
+    with temporary_directory() as directory:
+        server = RedisServer(directory)
+        try:
+            return asyncio.run(_run(server.url, asked))
+        finally:
+            server.stop()
+
+
+async def _run(url: str, asked: argparse.Namespace) -> int:
+    began = time.monotonic()
+    async with world(url) as its:
+        campaign = Campaign(its)
+        await campaign.set_scenes()
+        runs = [run for run in await campaign.enumerate() if asked.only in str(run)]
+        if asked.count and asked.count < len(runs):
+            runs = random.Random(asked.seed).sample(runs, asked.count)
+        print(f"seed {asked.seed}, {len(runs)} histories", flush=True)
+        for number, run in enumerate(runs, 1):
+            await campaign.run(run)
+            if number % 500 == 0:
+                spent = time.monotonic() - began
+                print(f"  {number}: {len(campaign.failures)} failures, {spent:.0f} s", flush=True)
+    for what, many in Counter(campaign.failures.values()).most_common():
+        which = [run for run, why in campaign.failures.items() if why == what]
+        print(f"{many} × {what}")
+        for run in which[:6]:
+            print(f"    {run}")
+    print(campaign.summary(), f"{time.monotonic() - began:.0f} s")
+    return 1 if campaign.failures else 0
+
+
+def _drop(*_: object) -> str:
+    raise structlog.DropEvent
+
+
+if __name__ == "__main__":
+    sys.exit(main())
