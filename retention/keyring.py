@@ -79,13 +79,14 @@ class Keyring:
         return f"{key.id}@{version.number}:".encode() + seal(material, data_key.raw(), context)
 
     async def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
-        """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more."""
-        id_, number = name_of(wrapped, subject)
-        version = await self._version(id_, number)
-        sealed = wrapped.partition(b":")[2]
+        """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more.
+
+        It is had, too, when it was rewrapped since `wrapped` was read.
+        """
+        id_, version, sealed = await self._usable(wrapped, tenant, subject)
         try:
             material = await self._material(id_, version)
-            return Key(unseal(material, sealed, _wrapping(tenant, subject, id_, number)))
+            return Key(unseal(material, sealed, _wrapping(tenant, subject, id_, version.number)))
         except Unsealable as error:
             raise KeyUnavailable(subject) from error
 
@@ -98,14 +99,14 @@ class Keyring:
         """Return the data key wrapped by what is the tenant's key now. Raises KeyDisabled, KeyUnavailable."""
         return await self.wrap(await self.unwrap(wrapped, tenant, subject), tenant, subject)
 
-    async def admit(self, wrapped: bytes, subject: str) -> None:
+    async def admit(self, wrapped: bytes, tenant: TenantId, subject: str) -> None:
         """Return when the key that wrapped this may be used. Raises KeyDisabled, KeyUnavailable."""
-        await self._version(*name_of(wrapped, subject))
+        await self._usable(wrapped, tenant, subject)
 
-    async def may_unwrap(self, wrapped: bytes) -> bool:
+    async def may_unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> bool:
         """Tell whether the key that wrapped this may be used, or is gone: then it never will be, and nobody waits."""
         try:
-            await self.admit(wrapped, "")
+            await self.admit(wrapped, tenant, subject)
         except KeyDisabled:
             return False
         except KeyUnavailable:
@@ -155,19 +156,29 @@ class Keyring:
                 continue  # another process was first; its key stands
         return key
 
-    async def _version(self, id_: KeyId, number: int) -> Version:
+    async def _usable(self, wrapped: bytes, tenant: TenantId, subject: str) -> tuple[KeyId, Version, bytes]:
+        """Return the key and version that wrap a data key, and what it is when wrapped by that."""
+        trust = self._trust_for
+        while True:
+            id_, number = name_of(wrapped, subject)
+            try:
+                return id_, (await self._known(id_, trust)).unwrapping(number), wrapped.partition(b":")[2]
+            except KeyUnavailable:
+                # A version goes once nothing is wrapped under it: this may be another one's since it was read.
+                again = await self._keys.wrapping(tenant, subject) or wrapped
+                if again == wrapped and not trust:
+                    raise
+                wrapped, trust = again, 0
+
+    async def _known(self, id_: KeyId, trust_for: float) -> TenantKey:
         clock = asyncio.get_running_loop().time
         key, read_at = self._read.get(id_, (None, 0.0))
-        if key is not None and clock() - read_at < self._trust_for:
-            try:
-                return key.unwrapping(number)
-            except KeyUnavailable:
-                pass  # it may have been rotated since
-        key = await self._keys.get(id_)
-        if key is None:
-            raise KeyUnavailable(id_)
-        self._read[id_] = key, clock()
-        return key.unwrapping(number)
+        if key is None or clock() - read_at >= trust_for:
+            key = await self._keys.get(id_)
+            if key is None:
+                raise KeyUnavailable(id_)
+            self._read[id_] = key, clock()
+        return key
 
     async def _material(self, id_: KeyId, version: Version) -> Key:
         name = id_, version.number

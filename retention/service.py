@@ -239,7 +239,7 @@ class JobService:
     async def _admit(self, stored: Stored) -> None:
         """Return when a job's key may be used, or has gone because the job holds nothing any more."""
         if stored.key:
-            await self._keyring.admit(stored.key, stored.job.id)
+            await self._keyring.admit(stored.key, stored.job.tenant, stored.job.id)
 
     async def _user_token(self, stored: Stored) -> str:
         if not stored.user_token:

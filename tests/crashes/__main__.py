@@ -43,7 +43,10 @@ async def _run(url: str, asked: argparse.Namespace) -> int:
             runs = random.Random(asked.seed).sample(runs, asked.count)
         print(f"seed {asked.seed}, {len(runs)} histories", flush=True)
         for number, run in enumerate(runs, 1):
+            seen = set(campaign.failures.values())
             await campaign.run(run)
+            for why in set(campaign.failures.values()) - seen:
+                print(f"  {run}: {why}", flush=True)
             if number % 500 == 0:
                 spent = time.monotonic() - began
                 print(f"  {number}: {len(campaign.failures)} failures, {spent:.0f} s", flush=True)

@@ -75,8 +75,8 @@ class Campaign:
             for one in [each for each in everything if scene in each.scenes]:
                 life = await self._alone(scene, one)
                 self.counts["operations"] += 1
-                self.counts["points"] += len(life.points())
-                runs += [Run(scene=scene, operation=one, crash=point) for point in life.points()]
+                self.counts["crash points"] += life.points()
+                runs += [Run(scene=scene, operation=one, crash=point) for point in life.worlds()]
                 for other in [each for each in everything if scene in each.scenes]:
                     if one.name not in KEYS and other.name not in KEYS:
                         continue
@@ -85,6 +85,7 @@ class Campaign:
                         Run(scene=scene, operation=one, hold=number, meanwhile=other, goes_on=goes_on)
                         for number in range(len(life.effects))
                         for goes_on in (True, False)
+                        if goes_on or number == 0 or life.effects[number - 1].changed
                     ]
         return runs
 
@@ -98,7 +99,7 @@ class Campaign:
 
     def summary(self) -> str:
         """Return what was done, in one line."""
-        done = ", ".join(f"{self.counts[what]} {what}" for what in ("operations", "points", "pairs", "runs"))
+        done = ", ".join(f"{self.counts[what]} {what}" for what in ("operations", "crash points", "pairs", "runs"))
         ends = {what: sum(word in why for why in self.failures.values()) for what, word in _ENDS.items()}
         return f"{done}; " + ", ".join(f"{what} {many}" for what, many in {**ends, "failures": len(self.failures)}.items())
 
@@ -130,7 +131,7 @@ class Campaign:
     async def _alone(self, scene: str, operation: Operation) -> Life:
         """Let an operation do all it does, and check that all is well then, too."""
         await self.world.restore(self.scenes[scene].snapshot)
-        ledger, life = self.scenes[scene].ledger.copy(), Life()
+        ledger, life = self.scenes[scene].ledger.copy(), Life(look=self.world.look)
         for before in operation.prepare:
             await before.run(await self.world.process(ledger.tenant), ledger)
         cell = await self.world.process(ledger.tenant, life)

@@ -25,11 +25,13 @@ class Crash(BaseException):
     """The process was killed here."""
 
 
-class Effect(Struct, frozen=True, kw_only=True):
+class Effect(Struct, kw_only=True):
     """What left the process, and in how many parts others may see it happen."""
 
     name: str
     parts: int
+    changed: bool = True
+    """Whether the world was another after it."""
 
 
 class Point(Struct, frozen=True, kw_only=True):
@@ -42,7 +44,13 @@ class Point(Struct, frozen=True, kw_only=True):
 class Life:
     """One process, from its start until it ends or is killed."""
 
-    def __init__(self, *, crash: Point | None = None, hold: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        crash: Point | None = None,
+        hold: int | None = None,
+        look: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         self.effects: list[Effect] = []
         """What has left it since it was watched."""
         self.dead = False
@@ -51,6 +59,7 @@ class Life:
         self.released = asyncio.Event()
         self._crash = crash
         self._hold = hold
+        self._look = look
         self._watched = False
 
     def watch(self) -> None:
@@ -78,16 +87,27 @@ class Life:
                 await do(self._crash.done)
             self.kill()
             self._live()
+        before = await self._look() if self._look else None
         reply = await do(parts)
+        if self._look:
+            self.effects[number].changed = await self._look() != before
         self._live()
         return reply
 
-    def points(self) -> list[Point]:
-        """Return every point at which it could have been killed."""
-        return [
+    def points(self) -> int:
+        """Return at how many points it could have been killed: before, within and after each effect."""
+        return sum(effect.parts + 1 for effect in self.effects)
+
+    def worlds(self) -> list[Point]:
+        """Return a point for each different world that it could have left.
+
+        After one effect and before the next it leaves the same, and so it does before and after it has only read.
+        """
+        return [Point(effect=0, done=0)] + [
             Point(effect=number, done=done)
             for number, effect in enumerate(self.effects)
-            for done in range(effect.parts + 1)
+            if effect.changed
+            for done in range(1, effect.parts + 1)
         ]
 
     def _live(self) -> None:

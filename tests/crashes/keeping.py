@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from msgspec.structs import replace
 
-from retention.errors import KeyRefused, NotFound
+from retention.errors import KeyRefused, NotFound, Superseded
 from retention.keys import COMMON, KeyId, KeyState
 from retention.keystore import TenantKeys
 from retention.seal import Key
@@ -127,7 +127,7 @@ async def destroy_now(cell: Cell, ledger: Ledger) -> None:
 async def let_purge(cell: Cell, ledger: Ledger) -> None:
     """Destroy the tenant's key, and let the grace period have ended."""
     ledger.purging.add(cell.tenant)
-    with contextlib.suppress(KeyRefused, NotFound):
+    with taking_away(cell, ledger), contextlib.suppress(KeyRefused, NotFound):
         await cell.custody.destroy(KeyId(cell.tenant), grace=PASSED)
 
 
@@ -151,8 +151,9 @@ async def let_expire(cell: Cell, ledger: Ledger) -> None:
     """Let the tenant's key come to its end."""
     del ledger
     keys = TenantKeys(cell.redis)
-    if key := await keys.get(KeyId(cell.tenant)):
-        await keys.write(replace(key, revision=key.revision + 1, expires=await keys.now()))
+    with contextlib.suppress(Superseded):
+        if key := await keys.get(KeyId(cell.tenant)):
+            await keys.write(replace(key, revision=key.revision + 1, expires=await keys.now()))
 
 
 @operation(KEYS, scenes=OWN, prepare=("let_expire",))

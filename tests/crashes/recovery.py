@@ -23,7 +23,22 @@ from tests.crashes.operations import everything_is_due, told
 from tests.crashes.world import World
 from tests.integration.cell import HOUR, Cell, ByHand
 
-_ROUNDS = 3
+_NAMES = """
+local forever, names = {}, {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  names[#names + 1] = key
+  if redis.call('TTL', key) == -1 then
+    forever[#forever + 1] = key
+  end
+  if redis.call('TYPE', key).ok == 'zset' then
+    for _, member in ipairs(redis.call('ZRANGE', key, 0, -1)) do
+      names[#names + 1] = member
+    end
+  end
+end
+return {forever, names}
+"""
+"""The keys without an expiry, and all that anything is called by."""
 
 
 class Recovery:
@@ -116,17 +131,21 @@ class Recovery:
     async def _work(self) -> None:
         """Work on everything until nothing is left to do, and tell clients of it."""
         cell = self._cell
-        for _ in range(_ROUNDS):
+        while True:
             leases = Leases(cell.redis, lease=HOUR)
-            for id_ in await leases.claim(1000, lapsed=True):
+            waiting = await leases.claim(1000, lapsed=True)
+            for id_ in waiting:
                 await self._work_on(id_, leases)
             leases = Leases(cell.redis, lease=HOUR, queue=keyspace.NOTIFICATION)
-            for entry in await leases.claim(1000, lapsed=True):
+            telling = await leases.claim(1000, lapsed=True)
+            for entry in telling:
                 id_ = JobId(entry.removeprefix(keyspace.NOTIFICATION.prefix))
                 if promise := self._ledger.promises.get(id_):
                     await told(cell.of(promise.tenant), self._ledger, promise)
                 else:
                     await leases.settle(entry, done=True)  # of a job that its client was not told of
+            if not waiting and not telling:
+                return
             await self._let_lapse()
             await everything_is_due(cell)
             await cell.caretaker.round("t", during=HOUR)
@@ -275,29 +294,17 @@ class Recovery:
 
     async def _nothing_is_left(self) -> None:
         """What is gone is gone from every place; what is there has an end."""
-        redis = self._cell.redis
-        async for key in redis.scan_iter(count=1000):
-            name = key.decode()
-            if await redis.ttl(key) == -1:
-                assert any(fnmatchcase(name, pattern) for pattern in keyspace.PERSISTENT), f"{name} has no end"
         await self._tend()
         there = {}
         for promise in self._ledger.promises.values():
             there[promise.id] = await self._stored(promise.tenant, promise.id) is not None
-        names = await self._names()
+        forever, names = await self._cell.redis.eval(_NAMES, 0)
+        for name in map(bytes.decode, forever):
+            assert any(fnmatchcase(name, pattern) for pattern in keyspace.PERSISTENT), f"{name} has no end"
+        names = [*map(bytes.decode, names), *map(str, self._cell.recordings())]
         for id_, is_there in there.items():
             if not is_there:
                 assert not [name for name in names if id_ in name], "something is left of a job that is gone"
         final = {str(promise.id) for promise in self._ledger.promises.values()}
         known = {path.name for path in self._cell.recordings() if ".log" not in path.parts}
         assert not known, f"audio is left: of jobs: {known & final}"
-
-    async def _names(self) -> list[str]:
-        """Return all that anything in the world is called by."""
-        redis = self._cell.redis
-        names = [str(path) for path in self._cell.recordings()]
-        async for key in redis.scan_iter(count=1000):
-            names.append(key.decode())
-            if await redis.type(key) == b"zset":
-                names += [member.decode() for member in await redis.zrange(key, 0, -1)]
-        return names

@@ -65,6 +65,11 @@ class World:
         files = {path: path.read_bytes() for path in self.directory.rglob("*") if path.is_file()}
         return Snapshot(keys=keys, files=files)
 
+    async def look(self) -> object:
+        """Return what is another one after every change: Redis counts its own."""
+        written = (await self.redis.info("persistence"))["rdb_changes_since_last_save"]
+        return written, sorted(path for path in self.directory.rglob("*") if path.is_file())
+
     async def restore(self, snapshot: Snapshot) -> None:
         """Put everything back."""
         async with self.redis.pipeline(transaction=True) as pipe:
