@@ -71,13 +71,16 @@ class Custody:
         self, tenant: TenantId, *, material: Key | None = None, expires: datetime | None = None
     ) -> TenantKey:
         """Give a tenant a key of its own, made from nothing or of its material. What it has comes under it."""
-        await self._tenants.get(tenant)
         id_ = KeyId(tenant)
-        gone, now = await self._keys.get(id_), await self._keys.now()
-        version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
-        key = keys.created(id_, version, now=now, expires=expires, gone=gone)
-        await self._keys.write(key)
-        return key
+        while True:
+            await self._tenants.get(tenant)
+            gone, now = await self._keys.get(id_), await self._keys.now()
+            if gone and gone.purged:
+                await self._shred(gone)  # or what it has left would come under the new one, or stay under none
+            version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
+            key = keys.created(id_, version, now=now, expires=expires, gone=gone)
+            if await self._written(key):
+                return key
 
     async def import_material(self, tenant: TenantId, material: Key, *, expires: datetime | None = None) -> TenantKey:
         """Take a tenant's own material: as a new key, a new version of it, or what its destroyed key lacks."""
@@ -87,14 +90,13 @@ class Custody:
             return await self.create(tenant, material=material, expires=expires)
         if key.state is KeyState.DESTROYED:
             return await self._refill(key, material)
-        return await self._add_version(key, material)
+        return await self._add_version(id_, material)
 
     async def rotate(self, id_: KeyId) -> TenantKey:
         """Add a version that wraps from now on. What older ones wrapped is rewrapped by `rewrap`."""
-        key = await self.get(id_)
-        if key.imported:
+        if (await self.get(id_)).imported:
             raise KeyRefused("its owner brought this key: to rotate it, import new material")
-        return await self._add_version(key, None)
+        return await self._add_version(id_, None)
 
     async def disable(self, id_: KeyId) -> TenantKey:
         """Suspend a key: nothing under it is read, and work on jobs under it stops, until it is enabled."""
@@ -143,9 +145,7 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            try:
-                await self._keys.write(keys.settled(key))
-            except Superseded:
+            if not await self._written(keys.settled(key)):
                 return False  # rotated or disabled meanwhile: what is now decides
             _log.info("key rewrapped", key=id_)
         return whole
@@ -161,8 +161,8 @@ class Custody:
         for key in await self._keys.all():
             try:
                 await self._tend(key, now)
-            except Superseded:
-                continue  # changed meanwhile: the next round sees to it
+            except (Superseded, NotFound):
+                continue  # changed or gone meanwhile: the next round sees to it
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
         if key.expires and key.expires <= now and key.state in (KeyState.ACTIVE, KeyState.SUSPENDED):
@@ -179,21 +179,30 @@ class Custody:
     async def _move(self, id_: KeyId, move: Callable[[TenantKey], TenantKey]) -> TenantKey:
         while True:
             moved = move(await self.get(id_))
-            try:
-                await self._keys.write(moved)
-            except Superseded:
-                continue
-            return moved
+            if await self._written(moved):
+                return moved
 
-    async def _add_version(self, key: TenantKey, material: Key | None) -> TenantKey:
-        if key.state is not KeyState.ACTIVE:
-            raise KeyRefused("only an active key is rotated")
-        version = await self._keyring.new_version(
-            key.id, keys.next_number(key), now=await self._keys.now(), material=material
-        )
-        moved = keys.rotated(key, version)
-        await self._keys.write(moved)
-        return moved
+    async def _written(self, key: TenantKey) -> bool:
+        """Write a key; False when it has changed since it was read. Raises NotFound when its tenant has gone."""
+        try:
+            await self._keys.write(key)
+        except Superseded:
+            if key.id != COMMON:
+                await self._tenants.get(TenantId(key.id))
+            return False
+        return True
+
+    async def _add_version(self, id_: KeyId, material: Key | None) -> TenantKey:
+        while True:
+            key = await self.get(id_)
+            if key.state is not KeyState.ACTIVE:
+                raise KeyRefused("only an active key is rotated")
+            version = await self._keyring.new_version(
+                id_, keys.next_number(key), now=await self._keys.now(), material=material
+            )
+            moved = keys.rotated(key, version)
+            if await self._written(moved):
+                return moved
 
     async def _refill(self, key: TenantKey, material: Key) -> TenantKey:
         """Give a destroyed key back what its owner brought; with the last of it, the key is restored."""
@@ -229,14 +238,19 @@ class Custody:
             each = again
 
     async def _shred(self, key: TenantKey) -> None:
-        """Erase what a purged key has wrapped: nobody can open it any more."""
+        """Erase what a purged key has wrapped: nobody can open it any more. May be late: what is newer stays.
+
+        With it goes what was still to come under the key from the common one, and is denied like the rest.
+        """
         tenant = TenantId(key.id)
         async for page in self._wrapped.of(tenant):
-            lost = [each for each in page if name_of(each.key, each.subject)[0] == key.id]
+            lost = [each for each in page if _goes_with(key, name_of(each.key, each.subject))]
             if jobs := [each.entry for each in lost if each.place == "job" and each.entry]:
+                ids = [entry.job for entry in jobs]
                 await self._store.erase(*jobs)
-                await self._queue.discard(*(entry.job for entry in jobs))
-                await self._audio.remove(tenant, *(entry.job for entry in jobs))
+                await self._queue.discard(*ids)
+                await self._audio.remove(tenant, *ids)
+                await self._log.remove_audio(tenant, *ids)
             for each in lost:
                 if each.place == "log" and each.entry:
                     await self._log.erase(tenant, each.entry.job)
@@ -252,3 +266,7 @@ class Custody:
                 for job in found:
                     if isinstance(job, Unfinished):
                         await self._queue.put(job.tenant, job.id)
+
+
+def _goes_with(purged: TenantKey, name: tuple[KeyId, int]) -> bool:
+    return name[0] == COMMON or (name[0] == purged.id and name[1] <= purged.minimum)

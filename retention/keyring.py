@@ -51,7 +51,7 @@ class Keyring:
         self._token = token
         self._trust_for = trust_for
         self._unwrapped: dict[tuple[KeyId, int], Key] = {}
-        self._read: dict[KeyId, tuple[TenantKey, float]] = {}
+        self._read: dict[KeyId, tuple[TenantKey | None, float]] = {}
 
     @classmethod
     async def open(cls, redis: Redis, root: RootProvider, *, trust_for: float = TRUST_FOR) -> "Keyring":
@@ -162,7 +162,11 @@ class Keyring:
         while True:
             id_, number = name_of(wrapped, subject)
             try:
-                return id_, (await self._known(id_, trust)).unwrapping(number), wrapped.partition(b":")[2]
+                if id_ == COMMON and (own := await self._known(KeyId(tenant), trust)):
+                    own.admit()  # what is still to come under a tenant's own key is in that key's power
+                if (key := await self._known(id_, trust)) is None:
+                    raise KeyUnavailable(id_)
+                return id_, key.unwrapping(number), wrapped.partition(b":")[2]
             except KeyUnavailable:
                 # A version goes once nothing is wrapped under it: this may be another one's since it was read.
                 again = await self._keys.wrapping(tenant, subject) or wrapped
@@ -170,13 +174,11 @@ class Keyring:
                     raise
                 wrapped, trust = again, 0
 
-    async def _known(self, id_: KeyId, trust_for: float) -> TenantKey:
+    async def _known(self, id_: KeyId, trust_for: float) -> TenantKey | None:
         clock = asyncio.get_running_loop().time
-        key, read_at = self._read.get(id_, (None, 0.0))
-        if key is None or clock() - read_at >= trust_for:
+        key, read_at = self._read.get(id_, (None, float("-inf")))
+        if clock() - read_at >= trust_for:
             key = await self._keys.get(id_)
-            if key is None:
-                raise KeyUnavailable(id_)
             self._read[id_] = key, clock()
         return key
 

@@ -93,12 +93,16 @@ class TenantKey(Struct, frozen=True, kw_only=True):
             raise KeyDisabled(self.id)
         return self.newest
 
-    def unwrapping(self, number: int) -> Version:
-        """Return the version that unwraps. Raises KeyDisabled while none may, KeyUnavailable when it is no more."""
+    def admit(self) -> None:
+        """Return when the key may unwrap. Raises KeyDisabled while it may not, KeyUnavailable when it is no more."""
         if self.purged:
             raise KeyUnavailable(self.id)
         if self.state not in (KeyState.ACTIVE, KeyState.DEACTIVATED):
             raise KeyDisabled(self.id)
+
+    def unwrapping(self, number: int) -> Version:
+        """Return the version that unwraps. Raises KeyDisabled while none may, KeyUnavailable when it is no more."""
+        self.admit()
         for version in self.versions:
             if version.number == number and version.wrapped:
                 return version

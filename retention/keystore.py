@@ -72,9 +72,9 @@ class TenantKeys:
         return in_job or in_log
 
     async def write(self, key: TenantKey) -> None:
-        """Write a key onto the revision before its own. Raises Superseded when another is stored."""
+        """Write a key onto the revision before its own. Raises Superseded when another is stored, or its tenant gone."""
         with reaching_redis():
-            landed = await self._write(keys=[keyspace.TENANT_KEYS], args=[key.id, key.revision, _encode(key)])
+            landed = await self._write(keys=[keyspace.TENANT_KEYS, keyspace.TENANTS], args=[key.id, key.revision, _encode(key)])
         if not landed:
             raise Superseded(key.id)
 

@@ -103,9 +103,11 @@ class WrappedKeys:
         return replace(old, value=value, key=value)
 
     async def drop(self, lost: Wrapped) -> None:
-        """Remove a field whose data key nobody can unwrap any more."""
+        """Remove a field whose data key nobody can unwrap any more, unless it holds another by now."""
         with reaching_redis():
-            await self._redis.hdel(lost.hash_, lost.field)
+            await self._rewrap(
+                keys=[lost.hash_, keyspace.TENANT_KEYS], args=[lost.field, lost.value, "", lost.tenant, lost.key]
+            )
 
     async def _listed(self, tenant: TenantId, place: Place, list_: str) -> AsyncIterator[list[Wrapped]]:
         hash_of = keyspace.job if place == "job" else keyspace.logged

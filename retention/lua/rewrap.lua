@@ -1,10 +1,18 @@
--- Put a value with a newly wrapped data key in the place of the same value with the old one.
+-- Put a value with a newly wrapped data key in the place of the same value with the old one, or drop it.
 --
 -- KEYS[1] the hash that holds it  KEYS[2] tenant keys
--- ARGV[1] field  ARGV[2] the value before  ARGV[3] the value after  ARGV[4] tenant id  ARGV[5] the newly wrapped key
+-- ARGV[1] field  ARGV[2] the value before  ARGV[3] the value after; empty: drop the field  ARGV[4] tenant id
+-- ARGV[5] the newly wrapped key
 --
--- Returns 1 when put; 0 when the value is another by now, or the newly wrapped key may not be stored any more.
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] or not may_wrap(KEYS[2], ARGV[4], ARGV[5]) then
+-- Returns 1 when put or dropped; 0 when the value is another by now, or the newly wrapped key may not be stored any more.
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
+  return 0
+end
+if ARGV[3] == '' then
+  redis.call('HDEL', KEYS[1], ARGV[1])
+  return 1
+end
+if not may_wrap(KEYS[2], ARGV[4], ARGV[5]) then
   return 0
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])

@@ -24,6 +24,7 @@ from tests.crashes.world import Snapshot, World
 from tests.integration.cell import Cell
 
 SCENES = ("common", "own", "imported")
+OPERATIONS = {**JOBS, **KEYS}
 _PATIENCE = 20.0
 _ENDS = {"lost": "lost", "resurrected": "taken away is", "closed": "open"}
 
@@ -62,32 +63,42 @@ class Campaign:
         self.counts: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
         """What went wrong, by run."""
+        self._lives: dict[tuple[str, str], Life] = {}
 
-    async def set_scenes(self) -> None:
-        for name in SCENES:
+    async def set_scenes(self, *names: str) -> None:
+        for name in names or SCENES:
             self.scenes[name] = await self._scene(name)
 
-    async def enumerate(self, *, key_pairs: bool = True) -> list[Run]:
+    async def enumerate(self, *scenes: str) -> list[Run]:
         """Return every history, from what each operation does when nothing goes wrong."""
         runs: list[Run] = []
-        everything = [*JOBS.values(), *KEYS.values()]
-        for scene in SCENES:
-            for one in [each for each in everything if scene in each.scenes]:
-                life = await self._alone(scene, one)
-                self.counts["operations"] += 1
-                self.counts["crash points"] += life.points()
-                runs += [Run(scene=scene, operation=one, crash=point) for point in life.worlds()]
-                for other in [each for each in everything if scene in each.scenes]:
-                    if one.name not in KEYS and other.name not in KEYS:
-                        continue
-                    self.counts["pairs"] += 1
-                    runs += [
-                        Run(scene=scene, operation=one, hold=number, meanwhile=other, goes_on=goes_on)
-                        for number in range(len(life.effects))
-                        for goes_on in (True, False)
-                        if goes_on or number == 0 or life.effects[number - 1].changed
-                    ]
+        for scene in scenes or SCENES:
+            here = [each for each in OPERATIONS.values() if scene in each.scenes]
+            for one in here:
+                runs += await self.killed(scene, one)
+                for other in here:
+                    if one.name in KEYS or other.name in KEYS:
+                        runs += await self.interleaved(scene, one, other)
         return runs
+
+    async def killed(self, scene: str, one: Operation) -> list[Run]:
+        """Return the histories in which an operation is killed."""
+        life = await self._alone(scene, one)
+        self.counts["operations"] += 1
+        self.counts["crash points"] += life.points()
+        return [Run(scene=scene, operation=one, crash=point) for point in life.worlds()]
+
+    async def interleaved(self, scene: str, one: Operation, other: Operation) -> list[Run]:
+        """Return the histories in which another operation is done in the middle of one."""
+        effects = (await self._alone(scene, one)).effects
+        self.counts["pairs"] += 1
+        return [
+            Run(scene=scene, operation=one, hold=number, meanwhile=other, goes_on=goes_on)
+            for number in range(len(effects))
+            for goes_on in (True, False)
+            # It leaves the same world wherever it is killed between two changes.
+            if goes_on or number == 0 or effects[number - 1].changed
+        ]
 
     async def run(self, run: Run) -> None:
         """Play one history and judge it."""
@@ -129,7 +140,9 @@ class Campaign:
         await Recovery(self.world, ledger).check()
 
     async def _alone(self, scene: str, operation: Operation) -> Life:
-        """Let an operation do all it does, and check that all is well then, too."""
+        """Let an operation do all it does, and learn what that is."""
+        if known := self._lives.get((scene, operation.name)):
+            return known
         await self.world.restore(self.scenes[scene].snapshot)
         ledger, life = self.scenes[scene].ledger.copy(), Life(look=self.world.look)
         for before in operation.prepare:
@@ -137,6 +150,7 @@ class Campaign:
         cell = await self.world.process(ledger.tenant, life)
         life.watch()
         await operation.run(cell, ledger)
+        self._lives[scene, operation.name] = life
         return life
 
     async def _scene(self, name: str) -> Scene:

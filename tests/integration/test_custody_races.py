@@ -2,9 +2,10 @@
 
 import pytest
 
-from retention import keyspace
-from retention.errors import KeyUnavailable
-from retention.keys import COMMON
+from retention import keys, keyspace
+from retention.errors import KeyDisabled, KeyUnavailable, NotFound, Superseded
+from retention.keys import COMMON, KeyId
+from retention.keystore import TenantKeys
 from retention.registrations import key_in
 from tests.integration.cell import Cell
 
@@ -39,3 +40,63 @@ async def test_what_was_never_rewrapped_stays_unavailable(cell: Cell) -> None:
     await cell.redis.hset(name, "key", wrapped)
     with pytest.raises(KeyUnavailable):
         await cell.keyring.unwrap(wrapped, cell.tenant, job.id)
+
+
+async def test_an_own_key_has_power_over_what_is_still_under_the_common_one(cell: Cell) -> None:
+    """Disabled or destroyed before all has come under it, it denies and takes everything of its tenant."""
+    job = await cell.submit()
+    other = cell.of((await cell.tenants.create("other", now=await cell.store.now())).id)
+    kept = await other.submit()
+    key = await cell.custody.create(cell.tenant)
+    assert (await cell.jobs.look_up(cell.tenant, job.id))[0] == job
+    await cell.custody.disable(key.id)
+    with pytest.raises(KeyDisabled):
+        await cell.jobs.look_up(cell.tenant, job.id)
+    async with cell.holding.hold(cell.tenant, job.id) as held:
+        assert held is None
+    await cell.custody.enable(key.id)
+    assert (await cell.jobs.look_up(cell.tenant, job.id))[0] == job
+    await cell.custody.destroy(key.id, grace=None)
+    assert await cell.naming(job) == []
+    assert (await other.jobs.look_up(other.tenant, kept.id))[0] == kept
+
+
+async def test_a_late_shredding_leaves_what_is_newer(cell: Cell) -> None:
+    """A process that has still to erase what a purged key wrapped may come when the tenant has a new key already."""
+    key = await cell.custody.create(cell.tenant)
+    old = await cell.submit()
+    await cell.custody.destroy(key.id, grace=None)
+    purged = await cell.custody.get(key.id)
+    await cell.custody.create(cell.tenant)
+    job = await cell.submit()
+    known = await cell.registrations.keep(cell.tenant, URL, "s", customer=None, began=await cell.store.now())
+    await cell.custody._shred(purged)
+    assert await cell.naming(old) == []
+    assert (await cell.jobs.look_up(cell.tenant, job.id))[0] == job
+    assert await cell.registrations.find(cell.tenant, URL) == known
+
+
+async def test_a_key_that_comes_after_a_purged_one_does_not_inherit(cell: Cell) -> None:
+    """Whoever purged may have died before anything was erased: the new key begins with nothing."""
+    key = await cell.custody.create(cell.tenant)
+    old = await cell.submit()
+    keystore = TenantKeys(cell.redis)
+    await keystore.write(keys.destroyed(await cell.custody.get(key.id), purge_at=None))
+    assert await cell.naming(old)
+    new = await cell.custody.create(cell.tenant)
+    assert await cell.naming(old) == []
+    assert await cell.custody.rewrap(new.id)
+
+
+async def test_a_key_is_made_for_nobody_who_is_gone(cell: Cell) -> None:
+    """A tenant that is deleted while it is given a key leaves none."""
+    await cell.submit()  # so that there is a common key
+    now = await cell.store.now()
+    version = await cell.keyring.new_version(KeyId(cell.tenant), 1, now=now)
+    await cell.jobs.delete_tenant(cell.tenant)
+    late = keys.created(KeyId(cell.tenant), version, now=now, expires=None, gone=None)
+    with pytest.raises(Superseded):
+        await TenantKeys(cell.redis).write(late)
+    with pytest.raises(NotFound):
+        await cell.custody.create(cell.tenant)
+    assert [key.id for key in await cell.custody.all()] == [COMMON]
