@@ -25,7 +25,7 @@ from tests.integration.cell import Cell
 
 SCENES = ("common", "own", "imported")
 OPERATIONS = {**JOBS, **KEYS}
-_PATIENCE = 20.0
+PATIENCE = 20.0
 _ENDS = {"lost": "lost", "resurrected": "taken away is", "closed": "open"}
 
 
@@ -104,7 +104,7 @@ class Campaign:
         """Play one history and judge it."""
         self.counts["runs"] += 1
         try:
-            await asyncio.wait_for(self._play(run), _PATIENCE)
+            await asyncio.wait_for(self._play(run), PATIENCE)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what was looked for
             self.failures[str(run)] = _told(error)
 

@@ -10,7 +10,7 @@ from retention.keys import COMMON, KeyId, KeyState
 from retention.keystore import TenantKeys
 from retention.seal import Key
 from tests.crashes.ledger import URL, Ledger
-from tests.crashes.operations import Operation, operation, registered, submitted, taking_away
+from tests.crashes.operations import Operation, operation, registered, submitted, taking_away, work_through
 from tests.integration.cell import Cell
 
 KEYS: dict[str, Operation] = {}
@@ -76,6 +76,15 @@ async def create_and_rewrap(cell: Cell, ledger: Ledger) -> None:
 
 
 @operation(KEYS)
+async def rotate_common(cell: Cell, ledger: Ledger) -> None:
+    """Rotate the common key, whichever the tenant's is."""
+    del ledger
+    with contextlib.suppress(KeyRefused):
+        await cell.custody.rotate(COMMON)
+        await cell.custody.rewrap(COMMON)
+
+
+@operation(KEYS)
 async def disable(cell: Cell, ledger: Ledger) -> None:
     del ledger
     with contextlib.suppress(KeyRefused, NotFound):
@@ -83,7 +92,21 @@ async def disable(cell: Cell, ledger: Ledger) -> None:
         await is_as_told(cell, key.id, key.revision, KeyState.SUSPENDED)
 
 
-@operation(KEYS, prepare=("disable",))
+@operation(KEYS, scenes="common")
+async def create_and_disable(cell: Cell, ledger: Ledger) -> None:
+    """Give the tenant a key of its own, and disable it before all is under it."""
+    await create(cell, ledger)
+    await disable(cell, ledger)
+
+
+@operation(KEYS)
+async def park(cell: Cell, ledger: Ledger) -> None:
+    """Disable the tenant's key, and let all that waits be parked."""
+    await disable(cell, ledger)
+    await work_through(cell, ledger)
+
+
+@operation(KEYS, prepare=("park",))
 async def enable(cell: Cell, ledger: Ledger) -> None:
     del ledger
     with contextlib.suppress(KeyRefused, NotFound):
@@ -144,6 +167,12 @@ async def begin_anew(cell: Cell, ledger: Ledger) -> None:
     await create(cell, ledger)
     await submitted(cell, ledger)
     await registered(cell, ledger, URL)
+
+
+@operation(KEYS, scenes=OWN)
+async def create_again(cell: Cell, ledger: Ledger) -> None:
+    """Give the tenant a new key in the place of one that may be gone for good by now."""
+    await create(cell, ledger)
 
 
 @operation(KEYS, scenes=OWN)

@@ -81,11 +81,17 @@ class Ledger:
     """What owners have brought."""
     dismissed: set[TenantId] = field(default_factory=set)
     """Tenants that a deletion of has begun."""
+    deleting: set[TenantId] = field(default_factory=set)
+    """Those of them whose deletion has not been answered: it is to be repeated."""
     purging: set[TenantId] = field(default_factory=set)
     """Tenants whose keys' grace period has ended."""
     erased: bool = False
     """The erasure of CUSTOMER broke off: it is to be repeated."""
+    unlogged: bool = False
+    """Something was taken out of the request log."""
     nonces: int = 0
+    removing: int = 0
+    """How many removals are under way, or have broken off."""
     taken_away: int = 0
     """How many removals of more than one job have begun or ended."""
 
@@ -96,7 +102,7 @@ class Ledger:
         mine.registered = {name: copy(one) for name, one in self.registered.items()}
         mine.labels, mine.helds, mine.eras = dict(self.labels), dict(self.helds), dict(self.eras)
         mine.unanswered, mine.materials = set(self.unanswered), list(self.materials)
-        mine.dismissed, mine.purging = set(self.dismissed), set(self.purging)
+        mine.dismissed, mine.deleting, mine.purging = set(self.dismissed), set(self.deleting), set(self.purging)
         return mine
 
     def nonce(self) -> str:

@@ -15,9 +15,9 @@ from retention.keyring import name_of
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
 from retention.keystore import TenantKeys
 from retention.leases import Leases
+from retention.registrations import key_in
 from retention.seal import Context, Kind, unseal_stream
 from retention.store import Stored
-from retention.wrapped import Wrapped, WrappedKeys
 from tests.crashes.ledger import CUSTOMER, SECRET, Ledger, Promise, audio_of, results_of, submission_of
 from tests.crashes.operations import everything_is_due, told
 from tests.crashes.world import World
@@ -62,6 +62,7 @@ class Recovery:
         await self._adopt()
         await self._each_opens(allowed=True)
         await self._keys_are_settled()
+        await self._log_opens()
         await self._work()
         await self._each_opens(allowed=True)
         await self._all_has_ended()
@@ -81,7 +82,7 @@ class Recovery:
 
     async def _repeat(self) -> None:
         """Do again what was not answered, as whoever asked does."""
-        for tenant in self._ledger.dismissed:
+        for tenant in self._ledger.deleting:
             try:
                 await self._cell.jobs.delete_tenant(tenant)
             except NotFound:
@@ -260,28 +261,36 @@ class Recovery:
 
     async def _keys_are_settled(self) -> None:
         """Every key has ended its rotation; nothing is under what is no more, and nothing of a purged key is left."""
-        wrapped = WrappedKeys(self._cell.redis)
         keys = {key.id: key for key in await self._keys.all()}
         tenants = {tenant.id for tenant in await self._cell.tenants.all()}
         assert {id_ for id_ in keys if id_ != COMMON} <= tenants, "a key has outlived its tenant"
         for key in keys.values():
             assert key.settled or key.state is not KeyState.ACTIVE, f"the rotation of {key.id} does not end"
             assert not key.settled or len(key.versions) == 1 or key.purged
-        for tenant in tenants:
-            own = keys.get(KeyId(tenant))
-            async for page in wrapped.of(tenant):
-                for each in page:
-                    self._is_where_it_belongs(each, own, keys[COMMON])
+        for tenant, name, wrapped in await self._wrapped():
+            _is_where_it_belongs(name, wrapped, keys.get(KeyId(tenant)), keys[COMMON])
 
-    def _is_where_it_belongs(self, each: Wrapped, own: TenantKey | None, common: TenantKey) -> None:
-        id_, number = name_of(each.key, each.subject)
-        key = own or common
-        if key.purged:
-            raise AssertionError(f"a purged key has left something: a {each.place} under {id_}@{number}")
-        if key.settled:
-            assert (id_, number) == (key.id, key.newest.number), f"a {each.place} is under {id_}@{number}"
-        else:
-            assert id_ == COMMON or any(number == version.number for version in key.versions)
+    async def _wrapped(self) -> list[tuple[str, str, bytes]]:
+        """Return every wrapped data key with its tenant and place, found without asking who should know."""
+        redis, found = self._cell.redis, []
+        async for name in redis.scan_iter("volant:*", count=1000):
+            kind, tenant, *_ = name.decode().split(":")[1:]+[""]
+            if kind in ("job", "log") and await redis.type(name) == b"hash":
+                if wrapped := await redis.hget(name, "key"):
+                    found.append((tenant, kind, wrapped))
+            elif kind == "callbacks":
+                found += [(tenant, kind, key_in(kept)) for kept in await redis.hvals(name)]
+        return found
+
+    async def _log_opens(self) -> None:
+        """What the request log has is what was said."""
+        for logged in await self._cell.log.all():
+            promise = self._ledger.promises[logged.job]
+            own = await self._keys.get(KeyId(logged.tenant))
+            assert not (promise.gone or (own and own.purged)), "what was taken away is in the log"
+            opened = await self._cell.log.open(logged.tenant, logged.job)
+            assert opened.results == results_of(promise.nonce)
+            assert b"".join([piece async for piece in opened.audio]) == audio_of(promise.nonce)
 
     async def _all_has_ended(self) -> None:
         """Every job was worked on, and everybody was told."""
@@ -308,3 +317,13 @@ class Recovery:
         final = {str(promise.id) for promise in self._ledger.promises.values()}
         known = {path.name for path in self._cell.recordings() if ".log" not in path.parts}
         assert not known, f"audio is left: of jobs: {known & final}"
+
+
+def _is_where_it_belongs(place: str, wrapped: bytes, own: TenantKey | None, common: TenantKey) -> None:
+    id_, number = name_of(wrapped, "")
+    key = own or common
+    assert not key.purged, f"a purged key has left something: a {place} under {id_}@{number}"
+    if key.settled:
+        assert (id_, number) == (key.id, key.newest.number), f"a {place} is under {id_}@{number}"
+    else:
+        assert id_ == COMMON or any(number == version.number for version in key.versions)

@@ -7,6 +7,7 @@ from retention.errors import KeyDisabled, KeyUnavailable, NotFound, Superseded
 from retention.keys import COMMON, KeyId
 from retention.keystore import TenantKeys
 from retention.registrations import key_in
+from retention.wrapped import WrappedKeys
 from tests.integration.cell import Cell
 
 URL = "https://receiver.example/"
@@ -100,3 +101,28 @@ async def test_a_key_is_made_for_nobody_who_is_gone(cell: Cell) -> None:
     with pytest.raises(NotFound):
         await cell.custody.create(cell.tenant)
     assert [key.id for key in await cell.custody.all()] == [COMMON]
+
+
+async def test_nothing_is_rewrapped_under_what_may_not_wrap_any_more(cell: Cell) -> None:
+    """Nor twice, nor onto another value."""
+    job = await cell.submit()
+    wrapped = WrappedKeys(cell.redis)
+    await cell.custody.rotate(COMMON)
+    late = await cell.keyring.rewrap((await cell.store.wrapped([job]))[0], cell.tenant, job.id)
+    (found,) = [each async for page in wrapped.of(cell.tenant) for each in page]
+    await cell.custody.rotate(COMMON)
+    assert not await wrapped.replace(found, late)
+    again = await cell.keyring.rewrap(found.key, cell.tenant, job.id)
+    assert await wrapped.replace(found, again)
+    assert not await wrapped.replace(found, again)
+
+
+async def test_a_key_is_written_once(cell: Cell) -> None:
+    """The same write, because its reply was lost, is no other one; another of the same revision is too late."""
+    key = await cell.custody.create(cell.tenant)
+    keystore = TenantKeys(cell.redis)
+    suspended = keys.disabled(key)
+    await keystore.write(suspended)
+    await keystore.write(suspended)
+    with pytest.raises(Superseded):
+        await keystore.write(keys.destroyed(key, purge_at=None))
