@@ -115,28 +115,13 @@ class Campaign:
         return f"{done}; " + ", ".join(f"{what} {many}" for what, many in {**ends, "failures": len(self.failures)}.items())
 
     async def _play(self, run: Run) -> None:
-        scene, before_all = self.scenes[run.scene], asyncio.all_tasks()
+        scene = self.scenes[run.scene]
         await self.world.restore(scene.snapshot)
         ledger = scene.ledger.copy()
         for operation in (run.operation, run.meanwhile):
             for before in operation.prepare if operation else ():
                 await before.run(await self.world.process(ledger.tenant), ledger)
-        life = Life(crash=run.crash, hold=run.hold)
-        cell = await self.world.process(ledger.tenant, life)
-        life.watch()
-        task = asyncio.ensure_future(_killable(run.operation, cell, ledger))
-        if run.meanwhile:
-            held = asyncio.ensure_future(life.held.wait())
-            await asyncio.wait({task, held}, return_when=asyncio.FIRST_COMPLETED)
-            held.cancel()
-            await run.meanwhile.run(await self.world.process(ledger.tenant), ledger)
-            if run.goes_on:
-                life.released.set()
-            else:
-                life.kill()
-        await task
-        life.kill()
-        await _end(asyncio.all_tasks() - before_all)
+        await play(self.world, ledger, run)
         await Recovery(self.world, ledger).check()
 
     async def _alone(self, scene: str, operation: Operation) -> Life:
@@ -176,6 +161,27 @@ class Campaign:
         await cell.custody.tend("worker")
         await self.world.redis.delete(keyspace.KEYS_TENDED)
         return Scene(name=name, snapshot=await self.world.snapshot(), ledger=ledger)
+
+
+async def play(world: World, ledger: Ledger, run: Run) -> None:
+    """Do what a history says, in the world as it is. All processes are dead then."""
+    others = asyncio.all_tasks()
+    life = Life(crash=run.crash, hold=run.hold)
+    cell = await world.process(ledger.tenant, life)
+    life.watch()
+    task = asyncio.ensure_future(_killable(run.operation, cell, ledger))
+    if run.meanwhile:
+        held = asyncio.ensure_future(life.held.wait())
+        await asyncio.wait({task, held}, return_when=asyncio.FIRST_COMPLETED)
+        held.cancel()
+        await run.meanwhile.run(await world.process(ledger.tenant), ledger)
+        if run.goes_on:
+            life.released.set()
+        else:
+            life.kill()
+    await task
+    life.kill()
+    await _end(asyncio.all_tasks() - others)
 
 
 async def _work(cell: Cell, ledger: Ledger, label: str, *, ends: bool = True) -> None:

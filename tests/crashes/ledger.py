@@ -85,8 +85,8 @@ class Ledger:
     """Those of them whose deletion has not been answered: it is to be repeated."""
     purging: set[TenantId] = field(default_factory=set)
     """Tenants whose keys' grace period has ended."""
-    erased: bool = False
-    """The erasure of CUSTOMER broke off: it is to be repeated."""
+    erasing: set[TenantId] = field(default_factory=set)
+    """Tenants of which an erasure of CUSTOMER has not been answered: it is to be repeated."""
     unlogged: bool = False
     """Something was taken out of the request log."""
     nonces: int = 0
@@ -102,7 +102,8 @@ class Ledger:
         mine.registered = {name: copy(one) for name, one in self.registered.items()}
         mine.labels, mine.helds, mine.eras = dict(self.labels), dict(self.helds), dict(self.eras)
         mine.unanswered, mine.materials = set(self.unanswered), list(self.materials)
-        mine.dismissed, mine.deleting, mine.purging = set(self.dismissed), set(self.deleting), set(self.purging)
+        mine.dismissed, mine.deleting = set(self.dismissed), set(self.deleting)
+        mine.erasing, mine.purging = set(self.erasing), set(self.purging)
         return mine
 
     def nonce(self) -> str:

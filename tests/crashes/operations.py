@@ -219,9 +219,9 @@ async def delete_waiting(cell: Cell, ledger: Ledger) -> None:
 async def erase_customer(cell: Cell, ledger: Ledger) -> None:
     tag = cell.keyring.tag(cell.tenant, CUSTOMER)
     with taking_away(cell, ledger, customer=tag) as done:
-        ledger.erased = True
+        ledger.erasing.add(cell.tenant)
         await cell.jobs.erase_customer(cell.tenant, CUSTOMER)
-        ledger.erased = False
+        ledger.erasing.discard(cell.tenant)
         done.set()
 
 

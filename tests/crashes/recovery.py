@@ -89,10 +89,10 @@ class Recovery:
                 pass
             for promise in self._of(tenant):
                 promise.gone = True
-        if self._ledger.erased:
-            tag = self._cell.keyring.tag(self._ledger.tenant, CUSTOMER)
-            await self._cell.jobs.erase_customer(self._ledger.tenant, CUSTOMER)
-            for promise in self._of(self._ledger.tenant):
+        for tenant in self._ledger.erasing:
+            tag = self._cell.keyring.tag(tenant, CUSTOMER)
+            await self._cell.jobs.erase_customer(tenant, CUSTOMER)
+            for promise in self._of(tenant):
                 promise.gone |= promise.customer == tag
 
     async def _tend(self) -> None:
@@ -112,8 +112,10 @@ class Recovery:
 
     async def _allow(self) -> None:
         """Let every key that can be used again be used again."""
+        now = await self._keys.now()
         for _ in range(2):
             for key in await self._keys.all():
+                assert key.purge_at is None or key.purge_at > now, "a key should be gone by now"
                 if key.state is KeyState.SUSPENDED:
                     await self._cell.custody.enable(key.id)
                 if key.state is KeyState.DESTROYED and not key.purged:

@@ -7,11 +7,16 @@ import os
 import random
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from deploy.processes import RedisServer
 from tests.crashes.campaign import OPERATIONS, SCENES, Campaign
+from tests.crashes.histories import Histories
 from tests.crashes.world import world
 
+EXAMPLES = int(os.environ.get("VOLANT_CRASHES_EXAMPLES", "20"))
+"""How many random histories of ten steps."""
 SAMPLE = int(os.environ.get("VOLANT_CRASHES_SAMPLE", "40"))
 SEED = int(os.environ.get("VOLANT_CRASHES_SEED", "1"))
 
@@ -68,3 +73,18 @@ async def test_interleaved(scene: str, redis_server: RedisServer) -> None:
         for run in runs:
             await campaign.run(run)
     assert campaign.failures == {}
+
+
+def test_random_histories(redis_server: RedisServer) -> None:
+    """Two tenants, everything that can be done to their jobs and keys, in any order."""
+    Histories.url = redis_server.url
+    run_state_machine_as_test(
+        Histories,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=10,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            database=None,
+        ),
+    )
