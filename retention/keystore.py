@@ -13,7 +13,6 @@ from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
 
 
-
 class _Kept(Struct, frozen=True, kw_only=True):
     """What matters here of a registration."""
 
@@ -68,13 +67,14 @@ class TenantKeys:
             async with self._redis.pipeline(transaction=False) as pipe:
                 for name in (keyspace.job, keyspace.logged):
                     pipe.hget(name(tenant, JobId(subject)), "key")
-                in_job, in_log = await pipe.execute()
-        return in_job or in_log
+                return next(filter(None, await pipe.execute()), None)
 
     async def write(self, key: TenantKey) -> None:
-        """Write a key onto the revision before its own. Raises Superseded when another is stored, or its tenant gone."""
+        """Write a key onto the revision before its own. Raises Superseded when that, or its tenant, is gone."""
         with reaching_redis():
-            landed = await self._write(keys=[keyspace.TENANT_KEYS, keyspace.TENANTS], args=[key.id, key.revision, _encode(key)])
+            landed = await self._write(
+                keys=[keyspace.TENANT_KEYS, keyspace.TENANTS], args=[key.id, key.revision, _encode(key)]
+            )
         if not landed:
             raise Superseded(key.id)
 

@@ -6,7 +6,6 @@ killed. Every time all processes are dead then, and others recover: `recovery.py
 """
 
 import asyncio
-import random
 import traceback
 from collections import Counter
 from typing import Any
@@ -18,8 +17,9 @@ from retention.seal import Key
 from tests.crashes.effects import Crash, Life, Point
 from tests.crashes.keeping import KEYS
 from tests.crashes.ledger import URL, Ledger
-from tests.crashes.operations import JOBS, Operation, finish, hold, registered, submitted
+from tests.crashes.operations import Operation, registered, submitted
 from tests.crashes.recovery import Recovery
+from tests.crashes.working import JOBS, finish, hold
 from tests.crashes.world import Snapshot, World
 from tests.integration.cell import Cell
 
@@ -108,11 +108,15 @@ class Campaign:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what was looked for
             self.failures[str(run)] = _told(error)
 
+    def found(self) -> str:
+        """Return what there is to play."""
+        return ", ".join(f"{self.counts[what]} {what}" for what in ("operations", "crash points", "pairs"))
+
     def summary(self) -> str:
-        """Return what was done, in one line."""
-        done = ", ".join(f"{self.counts[what]} {what}" for what in ("operations", "crash points", "pairs", "runs"))
+        """Return what was played, and how it ended."""
         ends = {what: sum(word in why for why in self.failures.values()) for what, word in _ENDS.items()}
-        return f"{done}; " + ", ".join(f"{what} {many}" for what, many in {**ends, "failures": len(self.failures)}.items())
+        told = ", ".join(f"{what} {many}" for what, many in ends.items())
+        return f"{self.counts['runs']} histories: {told}; failures of any kind {len(self.failures)}"
 
     async def _play(self, run: Run) -> None:
         scene = self.scenes[run.scene]

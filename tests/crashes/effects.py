@@ -115,7 +115,7 @@ class Life:
             raise Crash
 
 
-class WatchedRedis(Redis):
+class WatchedRedis(Redis):  # type: ignore[misc] # mypy does not follow redis
     """A client all of whose messages are effects."""
 
     def __init__(self, life: Life, pool: ConnectionPool) -> None:
@@ -136,8 +136,10 @@ class WatchedRedis(Redis):
         return WatchedPipeline(self.life, self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
-class WatchedPipeline(Pipeline):
+class WatchedPipeline(Pipeline):  # type: ignore[misc] # the same
     """A pipeline that is one effect: all of it or nothing in a transaction, otherwise done command by command."""
+
+    command_stack: list[Any]
 
     def __init__(self, life: Life, *args: Any) -> None:
         super().__init__(*args)

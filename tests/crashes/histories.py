@@ -13,8 +13,8 @@ from tests.crashes.campaign import OPERATIONS, SCENES, Campaign, Run, play
 from tests.crashes.effects import Point
 from tests.crashes.keeping import KEYS
 from tests.crashes.ledger import Ledger
-from tests.crashes.operations import JOBS
 from tests.crashes.recovery import Recovery
+from tests.crashes.working import JOBS
 from tests.crashes.world import world
 
 PATIENCE = 30.0

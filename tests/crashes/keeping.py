@@ -10,7 +10,8 @@ from retention.keys import COMMON, KeyId, KeyState
 from retention.keystore import TenantKeys
 from retention.seal import Key
 from tests.crashes.ledger import URL, Ledger
-from tests.crashes.operations import Operation, operation, registered, submitted, taking_away, work_through
+from tests.crashes.operations import Operation, operation, registered, submitted, taking_away
+from tests.crashes.working import work_through
 from tests.integration.cell import Cell
 
 KEYS: dict[str, Operation] = {}
@@ -26,7 +27,7 @@ async def key_of(cell: Cell) -> KeyId:
 
 
 async def is_as_told(cell: Cell, id_: KeyId, revision: int, *states: KeyState) -> None:
-    """What was said to be done is stored, unless more has happened since."""
+    """Compare what is stored with what was said to be done, unless more has happened since."""
     stored = await TenantKeys(cell.redis).get(id_)
     assert stored is None or stored.revision > revision or stored.state in states, "a key is not as was told"
 

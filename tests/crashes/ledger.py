@@ -130,12 +130,11 @@ class Ledger:
         self.promises[job.id] = promise
         return promise
 
-    def take_away(
-        self, tenant: TenantId, *, era: int, customer: CustomerTag | None = None, done: bool = False
-    ) -> None:
+    def take_away(self, tenant: TenantId, *, era: int, customer: CustomerTag | None = None, done: bool = False) -> None:
         """Learn that a removal of a tenant's, or of a customer's, is under way, or that it is done."""
         self.taken_away += 1
-        for one in (*self.promises.values(), *self.registered.values()):
+        everything: list[Promise | Registered] = [*self.promises.values(), *self.registered.values()]
+        for one in everything:
             if one.tenant != tenant or one.era > era:
                 continue
             if customer and isinstance(one, Promise) and one.customer != customer:

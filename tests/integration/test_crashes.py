@@ -1,6 +1,6 @@
 """Every operation on jobs and keys is killed at every step, and some are interleaved at every step.
 
-`make crashes` plays all of it; here are all kills, the interleavings that have found something, and a sample of the rest.
+`make crashes` plays all of it; here are all kills, the interleavings that have found something, and a sample.
 """
 
 import os

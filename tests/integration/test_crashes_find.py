@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
-from retention import connection, custody, holding, keyring, keys, keystore, registrations, store, wrapped
+from retention import connection, custody, holding, keys, keyspace, keystore, registrations, store, wrapped
 from retention.custody import Custody
-from retention.errors import KeyDisabled
+from retention.errors import KeyDisabled, KeyUnavailable
 from retention.holding import JobHolding
 from retention.job import Processing, Unfinished
 from retention.keyring import Keyring
-from retention.keys import COMMON, KeyId, KeyState, TenantKey, Version
+from retention.keys import COMMON, KeyId, TenantKey, Version
 from retention.keystore import TenantKeys
 from retention.request_log import RequestLog
+from retention.store import JobStore
 from retention.wrapped import Wrapped, WrappedKeys
 from tests.crashes import campaign as campaigns
 from tests.crashes.campaign import OPERATIONS, Campaign
@@ -118,7 +119,7 @@ def _without(patch: Patch, *places: str) -> None:
         async for page in of(self, tenant):
             yield [each for each in page if each.place not in places]
 
-    patch.setattr(custody.WrappedKeys, "of", partly)
+    patch.setattr(WrappedKeys, "of", partly)
 
 
 @shows("own", "rewrap")
@@ -136,16 +137,12 @@ def the_log_is_looked_at_before_the_jobs(patch: Patch) -> None:
     of = WrappedKeys.of
 
     async def reversed_(self: WrappedKeys, tenant: Any) -> AsyncIterator[list[Wrapped]]:
-        async for page in self._listed(tenant, "log", custody_list(tenant)):
+        async for page in self._listed(tenant, "log", keyspace.logged_of(tenant)):
             yield page
         async for page in of(self, tenant):
             yield [each for each in page if each.place != "log"]
 
     patch.setattr(WrappedKeys, "of", reversed_)
-
-
-def custody_list(tenant: Any) -> str:
-    return wrapped.keyspace.logged_of(tenant)
 
 
 @shows("common", "rewrap", "create")
@@ -170,22 +167,22 @@ def a_purge_forgets_everything(patch: Patch) -> None:
 
 @shows("own", "destroy_now", "erase_from_log")
 def a_purge_forgets_the_log(patch: Patch) -> None:
-    erase = custody.JobStore.erase
+    erase = JobStore.erase
 
     async def partly(self: Any, *entries: Any, **options: Any) -> int:
-        logged = [await self._redis.hgetall(store.keyspace.logged(each.tenant, each.job)) for each in entries]
-        listed = [await self._redis.zrange(store.keyspace.logged_of(each.tenant), 0, -1, withscores=True) for each in entries]
+        logged = [await self._redis.hgetall(keyspace.logged(each.tenant, each.job)) for each in entries]
+        listed = [await self._redis.zrange(keyspace.logged_of(each.tenant), 0, -1, withscores=True) for each in entries]
         erased = await erase(self, *entries, **options)
         for each, hash_, members in zip(entries, logged, listed, strict=True):
             if hash_:
-                name = store.keyspace.logged(each.tenant, each.job)
+                name = keyspace.logged(each.tenant, each.job)
                 await self._redis.hset(name, mapping=hash_)
                 await self._redis.expire(name, 3600)
-                await self._redis.zadd(store.keyspace.logged_of(each.tenant), dict(members))
-                await self._redis.expire(store.keyspace.logged_of(each.tenant), 3600)
+                await self._redis.zadd(keyspace.logged_of(each.tenant), dict(members))
+                await self._redis.expire(keyspace.logged_of(each.tenant), 3600)
         return erased
 
-    patch.setattr(custody.JobStore, "erase", partly)
+    patch.setattr(JobStore, "erase", partly)
     patch.setattr(RequestLog, "erase", _nothing)
 
 
@@ -266,7 +263,9 @@ def a_new_key_has_nothing_to_bring(patch: Patch) -> None:
 
 @shows("own", "purge", "begin_anew")
 def numbers_of_versions_come_again(patch: Patch) -> None:
-    patch.setattr(keys, "next_number", lambda key: max([version.number for version in key.versions], default=0) + 1 if key else 1)
+    patch.setattr(
+        keys, "next_number", lambda key: max([version.number for version in key.versions], default=0) + 1 if key else 1
+    )
 
 
 @shows("own", "look_up", "rotate_and_rewrap")
@@ -292,7 +291,7 @@ def a_job_of_a_disabled_key_fails(patch: Patch) -> None:
         try:
             return await unwrap(self, *args)
         except KeyDisabled as error:
-            raise keyring.KeyUnavailable("gone") from error
+            raise KeyUnavailable("gone") from error
 
     patch.setattr(Keyring, "unwrap", lost)
 
@@ -307,7 +306,7 @@ def a_parked_job_is_never_put_back(patch: Patch) -> None:
 
 @shows("imported", "destroy")
 def what_the_owner_brought_is_not_given_back(patch: Patch) -> None:
-    patch.setattr(keys, "refilled", lambda key, material: keys._changed(key))
+    patch.setattr(keys, "refilled", lambda key, **_: keys._changed(key))
 
 
 async def the_histories_fail(server: RedisServer, between: Between, patch: Patch) -> None:
@@ -347,9 +346,7 @@ async def test_a_script_without_a_guard_is_found_out(
     await the_histories_fail(redis_server, SCRIPTS[name].shows, monkeypatch)
 
 
-@pytest.mark.parametrize(
-    ("breakage", "between"), BREAKAGES, ids=[breakage.__name__ for breakage, _ in BREAKAGES]
-)
+@pytest.mark.parametrize(("breakage", "between"), BREAKAGES, ids=[breakage.__name__ for breakage, _ in BREAKAGES])
 async def test_a_rule_of_the_keys_that_is_broken_is_found_out(
     breakage: Callable[[Patch], None],
     between: Between,

@@ -32,7 +32,7 @@ async def test_what_was_read_before_it_was_rewrapped_opens(cell: Cell) -> None:
 
 
 async def test_what_was_never_rewrapped_stays_unavailable(cell: Cell) -> None:
-    """A wrapped key under a version that is no more, and which nothing has taken the place of, is not asked for twice."""
+    """What is under a version that is no more, and was never put under another, is not asked for for ever."""
     job = await cell.submit()
     name = keyspace.job(cell.tenant, job.id)
     wrapped = (await cell.redis.hget(name, "key")) or b""
