@@ -90,6 +90,6 @@ class Histories(RuleBasedStateMachine):
             "waiting": mine,
             "held": [promise for promise in mine if promise.id in self.ledger.helds],
             "completed": mine[::-1],
-            "told": [promise for promise in mine if promise.callback],
+            "told": [promise for promise in mine if promise.registration],
         }
         return {label: those[which % len(those)].id for label, those in kinds.items() if those}

@@ -4,7 +4,7 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from retention.holding import Held
-from retention.job import CustomerTag, JobId, Media, Submission, TenantId, Waiting
+from retention.job import CustomerTag, JobId, Media, RegistrationId, Submission, TenantId, Waiting
 from retention.seal import Key
 
 CUSTOMER = "c"
@@ -40,7 +40,8 @@ class Promise:
     customer: CustomerTag | None
     era: int
     """Accepted under its tenant's so-manieth key."""
-    callback: bool = False
+    registration: RegistrationId | None = None
+    """Who is to be told of it."""
     gone: bool = False
     """A removal has returned: it must not be anywhere."""
     may_go: bool = False
@@ -58,6 +59,7 @@ class Registered:
     """One callback URL."""
 
     tenant: TenantId
+    id: RegistrationId
     url: str
     era: int
     gone: bool = False
@@ -116,19 +118,26 @@ class Ledger:
     def labelled(self, label: str) -> Promise:
         return self.promises[self.labels[label]]
 
-    def accept(self, job: Waiting, nonce: str, *, era: int, may_go: bool, callback: bool) -> Promise:
+    def accept(
+        self, job: Waiting, nonce: str, *, era: int, may_go: bool, registration: RegistrationId | None
+    ) -> Promise:
         promise = Promise(
             tenant=job.tenant,
             id=job.id,
             nonce=nonce,
             customer=job.customer,
             era=era,
-            callback=callback,
+            registration=registration,
             may_go=may_go or job.tenant in self.dismissed,
         )
         self.unanswered.discard(nonce)
         self.promises[job.id] = promise
         return promise
+
+    def wants_to_know(self, promise: Promise) -> bool:
+        """Tell whether there is somebody who has to be told of a job."""
+        known = [one for one in self.registered.values() if one.id == promise.registration]
+        return not promise.may_go and any(not one.may_go for one in known)
 
     def take_away(self, tenant: TenantId, *, era: int, customer: CustomerTag | None = None, done: bool = False) -> None:
         """Learn that a removal of a tenant's, or of a customer's, is under way, or that it is done."""

@@ -82,17 +82,17 @@ async def submitted(
     may_go = ledger.taken_away != taken_away
     if not ledger.removing and (own := await TenantKeys(cell.redis).get(KeyId(tenant))) and own.purged:
         assert not await cell.naming(job), "a job was accepted under a key that is gone"
-    return ledger.accept(job, nonce, era=era, may_go=may_go, callback=registration is not None)
+    return ledger.accept(job, nonce, era=era, may_go=may_go, registration=registration.id if registration else None)
 
 
 async def registered(cell: Cell, ledger: Ledger, url: str) -> None:
     taken_away, era = ledger.taken_away, ledger.era(cell.tenant)
     known = ledger.registered.get((cell.tenant, url))
     with contextlib.suppress(KeyDisabled, TenantGone):
-        await cell.registrations.keep(cell.tenant, url, SECRET, customer=None, began=await cell.store.now())
+        kept = await cell.registrations.keep(cell.tenant, url, SECRET, customer=None, began=await cell.store.now())
         may_go = ledger.taken_away != taken_away or cell.tenant in ledger.dismissed
         if known is None or known.gone or known.era != era:
-            one = Registered(tenant=cell.tenant, url=url, era=era, may_go=may_go)
+            one = Registered(tenant=cell.tenant, id=kept.id, url=url, era=era, may_go=may_go)
             ledger.registered[cell.tenant, url] = one
 
 
@@ -105,9 +105,7 @@ async def told(cell: Cell, ledger: Ledger, promise: Promise) -> None:
         await telling.put_off(cell.tenant, promise.id, timedelta(seconds=30))
         return
     if isinstance(found, Unwanted):
-        registration = ledger.registered.get((cell.tenant, URL))
-        wanted = registration is not None and not registration.may_go and not promise.may_go
-        assert not (wanted and found.places), "a notification was thrown away"
+        assert not found.places or not ledger.wants_to_know(promise), "a notification was thrown away"
         await telling.forget(cell.tenant, promise.id, found)
         return
     assert promise.nonce.encode() in found.body

@@ -120,7 +120,7 @@ async def latest(cell: Cell, ledger: Ledger) -> None:
         for promise in [one for one in ledger.promises.values() if one.tenant == cell.tenant]:
             if promise.id in listed:
                 assert not promise.gone, "a job that was taken away was listed"
-                assert not promise.callback or listed[promise.id] == promise.nonce, "a user token was lost"
+                assert not promise.registration or listed[promise.id] == promise.nonce, "a user token was lost"
             else:
                 assert promise.may_go, "a job that nobody took away was not listed"
 
@@ -218,7 +218,7 @@ async def read_log(cell: Cell, ledger: Ledger) -> None:
     except KeyDisabled:
         return
     except (NotFound, KeyUnavailable):
-        assert promise.may_go or ledger.unlogged, "what nobody took away is not in the log"
+        assert not promise.completed or promise.may_go or ledger.unlogged, "what nobody took away is not in the log"
         return
     assert opened.results == results_of(promise.nonce)
 
