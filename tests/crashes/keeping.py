@@ -37,8 +37,8 @@ async def create(cell: Cell, ledger: Ledger) -> None:
     """Give the tenant a key of its own."""
     with contextlib.suppress(KeyRefused, NotFound):
         key = await cell.custody.create(cell.tenant)
-        await is_as_told(cell, key.id, key.revision, KeyState.ACTIVE)
         ledger.eras[cell.tenant] = ledger.era(cell.tenant) + 1
+        await is_as_told(cell, key.id, key.revision, KeyState.ACTIVE)
 
 
 @operation(KEYS)

@@ -11,6 +11,7 @@ from retention.errors import (
     CustomerErased,
     KeyDisabled,
     TenantGone,
+    Unavailable,
 )
 from retention.job import Callback, CustomerTag, RegistrationId
 from retention.keys import KeyId
@@ -79,9 +80,12 @@ async def submitted(
         )
     except (KeyDisabled, TenantGone, CustomerErased):
         return None
-    may_go = ledger.taken_away != taken_away
+    except Unavailable:
+        assert ledger.taken_away != taken_away, "a job was not accepted although nobody took it away"
+        return None
     if not ledger.removing and (own := await TenantKeys(cell.redis).get(KeyId(tenant))) and own.purged:
         assert not await cell.naming(job), "a job was accepted under a key that is gone"
+    may_go = ledger.taken_away != taken_away
     return ledger.accept(job, nonce, era=era, may_go=may_go, registration=registration.id if registration else None)
 
 
