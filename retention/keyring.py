@@ -162,9 +162,11 @@ class Keyring:
         while True:
             id_, number = name_of(wrapped, subject)
             try:
-                if id_ == COMMON and (own := await self._known(KeyId(tenant), trust)):
-                    own.admit()  # what is still to come under a tenant's own key is in that key's power
-                if (key := await self._known(id_, trust)) is None:
+                # What is still to come under a tenant's own key from the common one is in the power of both.
+                key, *own = await self._known([id_] if id_ != COMMON else [id_, KeyId(tenant)], trust)
+                for each in filter(None, own):
+                    each.admit()
+                if key is None:
                     raise KeyUnavailable(id_)
                 return id_, key.unwrapping(number), wrapped.partition(b":")[2]
             except KeyUnavailable:
@@ -174,13 +176,13 @@ class Keyring:
                     raise
                 wrapped, trust = again, 0
 
-    async def _known(self, id_: KeyId, trust_for: float) -> TenantKey | None:
-        clock = asyncio.get_running_loop().time
-        key, read_at = self._read.get(id_, (None, float("-inf")))
-        if clock() - read_at >= trust_for:
-            key = await self._keys.get(id_)
-            self._read[id_] = key, clock()
-        return key
+    async def _known(self, ids: list[KeyId], trust_for: float) -> list[TenantKey | None]:
+        now = asyncio.get_running_loop().time()  # before the reading: what is read may be no older
+        if all(id_ in self._read and now - self._read[id_][1] < trust_for for id_ in ids):
+            return [self._read[id_][0] for id_ in ids]
+        found = await self._keys.some(ids)
+        self._read.update((id_, (key, now)) for id_, key in zip(ids, found, strict=True))
+        return found
 
     async def _material(self, id_: KeyId, version: Version) -> Key:
         name = id_, version.number

@@ -44,12 +44,16 @@ class TenantKeys:
             found = await self._redis.hget(keyspace.TENANT_KEYS, id_)
         return _decode(found) if found is not None else None
 
+    async def some(self, ids: list[KeyId]) -> list[TenantKey | None]:
+        """Return keys, None for one that is not there."""
+        with reaching_redis():
+            found = await self._redis.hmget(keyspace.TENANT_KEYS, ids)
+        return [_decode(each) if each is not None else None for each in found]
+
     async def of(self, tenant: TenantId) -> TenantKey | None:
         """Return the key that wraps for a tenant: its own, in whatever state, or else the common one."""
-        with reaching_redis():
-            own, common = await self._redis.hmget(keyspace.TENANT_KEYS, [tenant, COMMON])
-        found = common if own is None else own
-        return _decode(found) if found is not None else None
+        own, common = await self.some([KeyId(tenant), COMMON])
+        return own or common
 
     async def all(self) -> list[TenantKey]:
         """Return every key, oldest first."""
