@@ -13,8 +13,8 @@ LOAD_USERS ?= 20
 LOAD_SECONDS ?= 120
 LOAD_MAX_ERRORS ?= 0.0
 LOAD_MAX_P95 ?= 1000
-# How many mutated recordings are tried, how many requests are made from the served document, and the seed of either: a
-# random one, if none is given.
+# How many mutated recordings are tried, or histories of crashes played, how many requests are made from the served
+# document, and the seed of each: a random one, if none is given.
 COUNT ?= 2000
 CASES ?= 2000
 SEED ?=
@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What runs in the foreground takes the place of its shell (exec), so that a signal to make reaches it.
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo tls test check bench bench-flood fuzz contract security strangers load load-smoke clean
+.PHONY: help install run demo tls test check bench bench-flood fuzz crashes contract security strangers load load-smoke clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench-flood: .venv/.run .venv/.test ## Measure what a flood from a tenant at its
 
 fuzz: .venv/.run .venv/.test ## Try mutated recordings of every format on the sandboxed decoder: COUNT= (2000), SEED= (a random one)
 	@exec .venv/bin/python -m tests.fuzz --count $(COUNT) $(if $(SEED),--seed $(SEED))
+
+crashes: .venv/.run .venv/.test ## Kill and interleave all that is done to jobs and keys, at every step: COUNT= (2000; 0 is all), SEED=
+	@exec .venv/bin/python -m tests.crashes --count $(COUNT) $(if $(SEED),--seed $(SEED))
 
 contract: .venv/.run .venv/.test ## Try the served OpenAPI document out with schemathesis: CASES= (2000) at least, SEED= to repeat
 	@exec .venv/bin/python -m tests.contract --cases $(CASES) --seed "$(SEED)"

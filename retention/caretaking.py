@@ -102,7 +102,7 @@ class Caretaker:
         lacking = await self._queue.lacking([job.id for job in unfinished])
         missed = [job for job in unfinished if job.id in lacking]
         for job, wrapped in zip(missed, await self._store.wrapped(missed), strict=True):
-            if await self._keyring.may_unwrap(job.tenant, wrapped):
+            if await self._keyring.may_unwrap(job.tenant, wrapped, job.id):
                 done.rescued += await self._queue.put(job.tenant, job.id)
         await self._store.look_again(looked, now=now)
         done.expired += await self._clear(over)

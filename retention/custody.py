@@ -83,18 +83,14 @@ class Custody:
 
     async def _create(self, tenant: TenantId, material: Key | None, expires: datetime | None) -> TenantKey:
         id_ = KeyId(tenant)
-        gone, now = await self._keys.get(id_), await self._keys.now()
-        if gone is not None and gone.purged:
-            await self._shredding.shred(gone)  # or what is left of its data would come under the new one
-        version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
-        key = keys.created(id_, version, now=now, expires=expires, gone=gone)
-        await self._keys.write(key)
-        try:
-            await self._tenants.get(tenant)
-        except NotFound:  # it was deleted meanwhile, and would leave a key
-            await self._keyring.remove(tenant)
-            raise
-        return key
+        while True:
+            gone, now = await self._keys.get(id_), await self._keys.now()
+            if gone is not None and gone.purged:
+                await self._shredding.shred(gone)  # or what is left of its data would come under the new one
+            version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
+            key = keys.created(id_, version, now=now, expires=expires, gone=gone)
+            if await self._written(key):
+                return key
 
     async def import_material(self, tenant: TenantId, material: Key, *, expires: datetime | None = None) -> TenantKey:
         """Take a tenant's own material: as a new key, a new version of it, or what its destroyed key lacks."""
@@ -107,15 +103,14 @@ class Custody:
         async with self._recorded("volant.key.import", id_):
             if key.state is KeyState.DESTROYED:
                 return await self._refill(key, material)
-            return await self._add_version(key, material)
+            return await self._add_version(id_, material)
 
     async def rotate(self, id_: KeyId) -> TenantKey:
         """Add a version that wraps from now on. What older ones wrapped is rewrapped by `rewrap`."""
-        key = await self.get(id_)
-        if key.imported:
+        if (await self.get(id_)).imported:
             raise KeyRefused("its owner brought this key: to rotate it, import new material")
         async with self._recorded("volant.key.rotate", id_):
-            return await self._add_version(key, None)
+            return await self._add_version(id_, None)
 
     async def disable(self, id_: KeyId) -> TenantKey:
         """Suspend a key: nothing under it is read, and work on jobs under it stops, until it is enabled."""
@@ -180,9 +175,9 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            with contextlib.suppress(Superseded):  # rotated, disabled, or settled by another: what is now decides
-                await self._keys.write(keys.settled(key))
-                _log.info("key rewrapped", key_id=id_)
+            with contextlib.suppress(NotFound):
+                if await self._written(keys.settled(key)):
+                    _log.info("key rewrapped", key_id=id_)
         now = await self._keys.get(id_)
         return now is None or now.settled
 
@@ -221,19 +216,28 @@ class Custody:
     async def _move(self, id_: KeyId, move: Callable[[TenantKey], TenantKey]) -> TenantKey:
         while True:
             moved = move(await self.get(id_))
-            try:
-                await self._keys.write(moved)
-            except Superseded:
-                continue
-            return moved
+            if await self._written(moved):
+                return moved
 
-    async def _add_version(self, key: TenantKey, material: Key | None) -> TenantKey:
-        version = await self._keyring.new_version(
-            key.id, keys.next_number(key), now=await self._keys.now(), material=material
-        )
-        moved = keys.rotated(key, version)
-        await self._keys.write(moved)
-        return moved
+    async def _written(self, key: TenantKey) -> bool:
+        """Write a key; False when it has changed since it was read. Raises NotFound when its tenant has gone."""
+        try:
+            await self._keys.write(key)
+        except Superseded:
+            if key.id != COMMON:
+                await self._tenants.get(TenantId(key.id))
+            return False
+        return True
+
+    async def _add_version(self, id_: KeyId, material: Key | None) -> TenantKey:
+        while True:
+            key = await self.get(id_)
+            version = await self._keyring.new_version(
+                id_, keys.next_number(key), now=await self._keys.now(), material=material
+            )
+            moved = keys.rotated(key, version)
+            if await self._written(moved):
+                return moved
 
     async def _refill(self, key: TenantKey, material: Key) -> TenantKey:
         """Give a destroyed key back what its owner brought; with the last of it, the key is restored."""

@@ -97,7 +97,7 @@ class JobHolding:
         """Return those of the jobs in hand whose key must not be used any more: the work on them has to stop."""
         found: set[JobId] = set()
         for job, wrapped in zip(jobs, await self._store.wrapped(jobs), strict=True):
-            if wrapped and not await self._keyring.may_unwrap(job.tenant, wrapped):
+            if wrapped and not await self._keyring.may_unwrap(job.tenant, wrapped, job.id):
                 found.add(job.id)
         return found
 

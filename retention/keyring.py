@@ -9,6 +9,7 @@ once; its bytes stay in memory for half a minute at most.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import hmac
 import re
@@ -104,13 +105,14 @@ class Keyring:
         return f"{key.id}@{version.number}:".encode() + seal(material, data_key.raw(), context)
 
     async def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
-        """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more."""
-        id_, number = name_of(wrapped, subject)
-        version = await self._admitted(tenant, lambda keys: _unwrapping(keys, id_, number))
-        sealed = wrapped.partition(b":")[2]
+        """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more.
+
+        It is had, too, when it was rewrapped since `wrapped` was read.
+        """
+        id_, version, sealed = await self._usable(wrapped, tenant, subject)
         try:
             material = await self._material(id_, version)
-            return Key(unseal(material, sealed, _wrapping(tenant, subject, id_, number)))
+            return Key(unseal(material, sealed, _wrapping(tenant, subject, id_, version.number)))
         except Unsealable as error:
             raise KeyUnavailable(subject) from error
 
@@ -123,19 +125,21 @@ class Keyring:
         """Return the data key wrapped by what is the tenant's key now. Raises KeyDisabled, KeyUnavailable."""
         return await self.wrap(await self.unwrap(wrapped, tenant, subject), tenant, subject)
 
-    async def admit(self, tenant: TenantId, wrapped: bytes = b"") -> None:
+    async def admit(self, tenant: TenantId, wrapped: bytes = b"", subject: str = "") -> None:
         """Return when the tenant's data may be read, and this in particular. Raises KeyDisabled, KeyUnavailable."""
-        name = name_of(wrapped, tenant) if wrapped else None
-        await self._admitted(tenant, lambda keys: _unwrapping(keys, *name) if name else _reading(keys))
+        if wrapped:
+            await self._usable(wrapped, tenant, subject)
+        else:
+            await self._admitted(tenant, _reading)
 
     async def admit_wrap(self, tenant: TenantId) -> None:
         """Return when something new of the tenant's may be kept. Raises KeyDisabled."""
         (await self._key_of(tenant)).wrapping()
 
-    async def may_unwrap(self, tenant: TenantId, wrapped: bytes) -> bool:
+    async def may_unwrap(self, tenant: TenantId, wrapped: bytes, subject: str) -> bool:
         """Tell whether the key that wrapped this may be used, or is gone: then it never will be, and nobody waits."""
         try:
-            await self.admit(tenant, wrapped)
+            await self.admit(tenant, wrapped, subject)
         except KeyDisabled:
             return False
         except KeyUnavailable:
@@ -181,6 +185,21 @@ class Keyring:
             version = await self.new_version(COMMON, next_number(None), now=now)
             await self._keys.make(created(COMMON, version, now=now, expires=None, gone=None))
         return next(filter(None, both))
+
+    async def _usable(self, wrapped: bytes, tenant: TenantId, subject: str) -> tuple[KeyId, Version, bytes]:
+        """Return the key and version that wrap a data key, and what it is when wrapped by that."""
+        while True:
+            name = name_of(wrapped, subject)
+            try:
+                version = await self._admitted(tenant, functools.partial(_unwrapping, id_=name[0], number=name[1]))
+            except KeyUnavailable:
+                # A version goes once nothing is wrapped under it: this may be under another one since it was read.
+                again = await self._keys.wrapping(tenant, subject)
+                if again is None or again == wrapped:
+                    raise
+                wrapped = again
+            else:
+                return name[0], version, wrapped.partition(b":")[2]
 
     async def _admitted(self, tenant: TenantId, use: Callable[[_Keys], T]) -> T:
         """Return what comes of the tenant's keys. What was read of them a moment ago may allow, but never refuse."""

@@ -3,16 +3,26 @@
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.erasures import noting
 from retention.errors import Superseded
-from retention.job import TenantId
+from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
 
+
+class _Kept(Struct, frozen=True, kw_only=True):
+    """What matters here of a registration."""
+
+    id: str
+    key: bytes
+
+
 _decode = msgspec.json.Decoder(TenantKey).decode
+_decode_kept = msgspec.json.Decoder(_Kept).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -54,11 +64,24 @@ class TenantKeys:
         with reaching_redis():
             await self._redis.hsetnx(keyspace.TENANT_KEYS, key.id, _encode(key))
 
+    async def wrapping(self, tenant: TenantId, subject: str) -> bytes | None:
+        """Return how the data key of a job or of a registration is wrapped by now, if it is still there."""
+        tag, _, random = subject.partition("/")
+        with reaching_redis():
+            if random:
+                kept = await self._redis.hget(keyspace.registrations_of(tenant), tag)
+                return found.key if kept and (found := _decode_kept(kept)).id == subject else None
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in (keyspace.job, keyspace.logged):
+                    pipe.hget(name(tenant, JobId(subject)), "key")
+                return next(filter(None, await pipe.execute()), None)
+
     async def write(self, key: TenantKey) -> None:
-        """Write a key onto the revision before its own. Raises Superseded when another is stored."""
+        """Write a key onto the revision before its own. Raises Superseded when that, or its tenant, is gone."""
         with reaching_redis():
             landed = await self._write(
-                keys=[keyspace.TENANT_KEYS, keyspace.ERASURES], args=[key.id, key.revision, _encode(key)]
+                keys=[keyspace.TENANT_KEYS, keyspace.TENANTS, keyspace.ERASURES],
+                args=[key.id, key.revision, _encode(key)],
             )
         if not landed:
             raise Superseded(key.id)

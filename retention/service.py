@@ -175,7 +175,7 @@ class JobService:
             raise NotFound(job)
         try:
             if not isinstance(stored.job, Completed):
-                await self._keyring.admit(tenant, stored.key)
+                await self._keyring.admit(tenant, stored.key, job)
                 return stored.job, None
             return stored.job, await self._keyring.unseal(stored.result, stored.key, Kind.RESULT, tenant, job)
         except (KeyUnavailable, Unsealable) as error:
@@ -192,7 +192,7 @@ class JobService:
             await self._keyring.admit(tenant)
         for stored in await self._store.latest(tenant):
             with contextlib.suppress(KeyUnavailable):
-                await self._keyring.admit(tenant, stored.key)
+                await self._keyring.admit(tenant, stored.key, stored.job.id)
                 listed.append((stored.job, await self._user_token(stored)))
         return listed
 

@@ -193,19 +193,30 @@ class ByHand(Leases):
 
 
 async def open_cell(
-    redis: Redis, directory: Path, *, root: Key | None = None, request_log: timedelta | None = None
+    redis: Redis,
+    directory: Path,
+    *,
+    root: Key | None = None,
+    request_log: timedelta | None = None,
+    audio: AudioDirectory | None = None,
+    logged: LoggedDirectory | None = None,
+    tenant: TenantId | None = None,
 ) -> Cell:
-    """Put a cell together, as `retention.bootstrap` does, and add a tenant. `request_log`: for how long, if at all."""
+    """Put a cell together, as `retention.bootstrap` does, and add a tenant, unless one is given.
+
+    `request_log`: for how long, if at all. Another process of a cell is given the root and the tenant of the first.
+    """
     store = JobStore(redis, rescue_after=RESCUE_AFTER)
     queue = JobQueue(redis, patience=WEEK)
-    audio = AudioDirectory(directory)
+    audio = audio or AudioDirectory(directory)
+    logged = logged or LoggedDirectory(directory)
     await audio.prepare()
     provider = FileRoot(root or Key.random())
     keyring = await Keyring.open(redis, provider, trust_for=0)
     audit = await open_audit(redis, keyring, retention=YEAR)
-    log = RequestLog(redis, store=store, audio=LoggedDirectory(directory), keyring=keyring, retention=request_log)
+    log = RequestLog(redis, store=store, audio=logged, keyring=keyring, retention=request_log)
     if request_log:
-        await LoggedDirectory(directory).prepare()
+        await logged.prepare()
     tenants = Tenants(redis, audit)
     registrations = Registrations(redis, keyring, audit)
     erasures = ErasureHorizon(redis, rewrite_every=HOUR)
@@ -260,7 +271,7 @@ async def open_cell(
             audit=audit,
         ),
         imports=KeyImports(redis, root=provider, keys=TenantKeys(redis), tenants=tenants, audit=audit),
-        tenant=(await tenants.create("test", now=await store.now())).id,
+        tenant=tenant or (await tenants.create("test", now=await store.now())).id,
     )
 
 
