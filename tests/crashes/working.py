@@ -115,9 +115,10 @@ async def look_up(cell: Cell, ledger: Ledger) -> None:
 @operation(JOBS)
 async def latest(cell: Cell, ledger: Ledger) -> None:
     """Read the list, as clients do."""
+    known = [one for one in ledger.promises.values() if one.tenant == cell.tenant]
     with contextlib.suppress(KeyDisabled):
         listed = {job.id: token for job, token in await cell.jobs.latest(cell.tenant)}
-        for promise in [one for one in ledger.promises.values() if one.tenant == cell.tenant]:
+        for promise in known:
             if promise.id in listed:
                 assert not promise.gone, "a job that was taken away was listed"
                 assert not promise.registration or listed[promise.id] == promise.nonce, "a user token was lost"

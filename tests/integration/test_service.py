@@ -92,7 +92,9 @@ async def test_a_delete_that_races_a_claim_is_one_or_the_other(cell: Cell) -> No
         async with cell.holding.hold(cell.tenant, job.id) as held:
             return held
 
-    async def delete(job: Waiting) -> JobProcessing | None:
+    async def delete(job: Waiting, *, later: int) -> JobProcessing | None:
+        for _ in range(later):  # a claim has more to ask than a delete, and would never be first
+            await cell.redis.ping()
         try:
             await cell.jobs.delete(cell.tenant, job.id)
         except JobProcessing as refusal:
@@ -102,9 +104,9 @@ async def test_a_delete_that_races_a_claim_is_one_or_the_other(cell: Cell) -> No
     for turn in range(1000):
         job = await cell.deliverable()
         if turn % 2:
-            held, refused = await asyncio.gather(take(job), delete(job))
+            held, refused = await asyncio.gather(take(job), delete(job, later=turn % 4))
         else:
-            refused, held = await asyncio.gather(delete(job), take(job))
+            refused, held = await asyncio.gather(delete(job, later=turn % 4), take(job))
         stored = await cell.stored(job)
         outcomes[type(stored)] += 1
         if stored is None:
