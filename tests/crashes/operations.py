@@ -1,6 +1,7 @@
 """What an operation is, and how what is done is noted in the ledger."""
 
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 
@@ -134,9 +135,14 @@ class Done:
 
 
 @contextlib.contextmanager
-def taking_away(cell: Cell, ledger: Ledger, *, customer: CustomerTag | None = None) -> Iterator[Done]:
-    """Note that what a tenant or a customer has may go from here on, and whether it has gone."""
-    era, done = ledger.era(cell.tenant), Done()
+def taking_away(
+    cell: Cell, ledger: Ledger, *, customer: CustomerTag | None = None, with_key: bool = False
+) -> Iterator[Done]:
+    """Note that what a tenant or a customer has may go from here on, and whether it has gone.
+
+    `with_key`: only what is under the key that the tenant has now.
+    """
+    era, done = ledger.era(cell.tenant) if with_key else sys.maxsize, Done()
     ledger.take_away(cell.tenant, era=era, customer=customer)
     ledger.removing += 1
     try:

@@ -115,9 +115,10 @@ async def look_up(cell: Cell, ledger: Ledger) -> None:
 @operation(JOBS)
 async def latest(cell: Cell, ledger: Ledger) -> None:
     """Read the list, as clients do."""
+    known = [one for one in ledger.promises.values() if one.tenant == cell.tenant]
     with contextlib.suppress(KeyDisabled):
         listed = {job.id: token for job, token in await cell.jobs.latest(cell.tenant)}
-        for promise in [one for one in ledger.promises.values() if one.tenant == cell.tenant]:
+        for promise in known:
             if promise.id in listed:
                 assert not promise.gone, "a job that was taken away was listed"
                 assert not promise.registration or listed[promise.id] == promise.nonce, "a user token was lost"
@@ -180,6 +181,7 @@ async def unregister(cell: Cell, ledger: Ledger) -> None:
     known = ledger.registered.get((cell.tenant, URL))
     if known:
         known.may_go = True
+    ledger.taken_away += 1
     await cell.registrations.remove(cell.tenant, URL)
     if known and known is ledger.registered.get((cell.tenant, URL)):
         known.gone = True
