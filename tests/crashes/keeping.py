@@ -143,7 +143,7 @@ async def refill(cell: Cell, ledger: Ledger) -> None:
 @operation(KEYS, scenes=OWN)
 async def destroy_now(cell: Cell, ledger: Ledger) -> None:
     """Destroy the tenant's key for good."""
-    with taking_away(cell, ledger, with_key=True), contextlib.suppress(KeyRefused, NotFound):
+    with taking_away(cell, ledger), contextlib.suppress(KeyRefused, NotFound):
         await cell.custody.destroy(KeyId(cell.tenant), grace=None)
 
 
@@ -151,7 +151,7 @@ async def destroy_now(cell: Cell, ledger: Ledger) -> None:
 async def let_purge(cell: Cell, ledger: Ledger) -> None:
     """Destroy the tenant's key, and let the grace period have ended."""
     ledger.purging.add(cell.tenant)
-    with taking_away(cell, ledger, with_key=True), contextlib.suppress(KeyRefused, NotFound):
+    with taking_away(cell, ledger), contextlib.suppress(KeyRefused, NotFound):
         await cell.custody.destroy(KeyId(cell.tenant), grace=PASSED)
 
 
