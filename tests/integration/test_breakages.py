@@ -137,11 +137,11 @@ def a_finished_job_keeps_its_submission(patch: pytest.MonkeyPatch) -> None:
 def a_late_worker_finishes_all_the_same(patch: pytest.MonkeyPatch) -> None:
     finish = JobHolding.finish
 
-    async def unfenced(self: JobHolding, held: Held, results: bytes) -> Completed:
+    async def unfenced(self: JobHolding, held: Held, results: bytes, **options: Any) -> Completed:
         stored = await self._store.read(held.job.tenant, held.job.id)
         revision = stored.job.revision if stored else 0
         late = msgspec.structs.replace(held.job, revision=revision)
-        return await finish(self, Held(job=late, submission=held.submission, key=held.key), results)
+        return await finish(self, Held(job=late, submission=held.submission, key=held.key), results, **options)
 
     patch.setattr(JobHolding, "finish", unfenced)
 

@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
-from retention import connection, custody, holding, keys, keyspace, keystore, registrations, store, wrapped
+from retention import connection, holding, keys, keyspace, keystore, registrations, store, wrapped
 from retention.custody import Custody
 from retention.errors import KeyDisabled, KeyUnavailable
 from retention.holding import JobHolding
-from retention.job import Processing, Unfinished
+from retention.job import Processing, TenantId, Unfinished
 from retention.keyring import Keyring
 from retention.keys import COMMON, KeyId, TenantKey, Version
 from retention.keystore import TenantKeys
 from retention.request_log import RequestLog
+from retention.shredding import Shredding
 from retention.store import JobStore
 from retention.wrapped import Wrapped, WrappedKeys
 from tests.crashes import campaign as campaigns
@@ -42,7 +43,7 @@ class Script:
 
 SCRIPTS = {
     "a job is accepted under any key": Script(
-        lua=Lua(script="write", says="if n == 1 and ARGV[12] ~= '' and", instead="if false and"),
+        lua=Lua(script="write", says="if n == 1 and ARGV[19] ~= '' and", instead="if false and"),
         shows=("own", "submit", "rotate_and_rewrap"),
     ),
     "a registration is kept under any key": Script(
@@ -162,7 +163,7 @@ def a_purge_forgets_registrations(patch: Patch) -> None:
 
 @shows("own", "purge")
 def a_purge_forgets_everything(patch: Patch) -> None:
-    patch.setattr(Custody, "_shred", _nothing)
+    patch.setattr(Shredding, "shred", _nothing)
 
 
 @shows("own", "destroy_now", "erase_from_log")
@@ -188,7 +189,10 @@ def a_purge_forgets_the_log(patch: Patch) -> None:
 
 @shows("own", "purge", "begin_anew")
 def a_late_purge_takes_what_is_newer(patch: Patch) -> None:
-    patch.setattr(custody, "_goes_with", lambda purged, name: name[0] in (COMMON, purged.id))
+    async def late(self: Shredding, key: TenantKey) -> None:
+        await self._jobs(TenantId(key.id), await self._keys.now())
+
+    patch.setattr(Shredding, "shred", late)
 
 
 @shows("own", "purge", "begin_anew")
@@ -205,7 +209,7 @@ def a_new_key_inherits(patch: Patch) -> None:
 
     async def heir(self: Custody, *args: Any, **options: Any) -> TenantKey:
         with pytest.MonkeyPatch.context() as here:
-            here.setattr(Custody, "_shred", _nothing)
+            here.setattr(Shredding, "shred", _nothing)
             return await create(self, *args, **options)
 
     patch.setattr(Custody, "create", heir)
@@ -247,7 +251,7 @@ def handing_back_counts_an_attempt(patch: Patch) -> None:
 
 @shows("own", "disable", "look_up")
 def a_suspended_key_unwraps(patch: Patch) -> None:
-    patch.setattr(TenantKey, "admit", lambda _: None)
+    patch.setattr(TenantKey, "reading", lambda _: None)
 
 
 @shows("own", "submit", "disable")

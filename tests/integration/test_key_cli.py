@@ -145,14 +145,6 @@ def test_what_is_refused_is_a_sentence(run: Run, act: Act, tenant: TenantId, com
     assert (refused.exit_code, refused.stderr) == (1, f"Error: {REFUSED[command]}\n")
 
 
-def test_a_change_at_the_same_moment_is_a_sentence(run: Run, tenant: TenantId) -> None:
-    """Two operators."""
-    run("key", "create", tenant)
-    with patch("retention.keystore.TenantKeys.get", return_value=None):
-        refused = run("key", "create", tenant)
-    assert (refused.exit_code, "at the same moment" in refused.stderr) == (1, True)
-
-
 @pytest.mark.parametrize("wrong", ["soon", "-P1D", "0", "P0D", ""])
 def test_a_wrong_duration_is_wrong_use(run: Run, tenant: TenantId, wrong: str) -> None:
     """Exit 2; nothing is made."""
