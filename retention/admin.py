@@ -9,7 +9,7 @@ import click
 
 from retention import log
 from retention.bootstrap import Retention, open_retention
-from retention.errors import KeyUnavailable, NotFound, RetentionError, SettingsError, Unavailable
+from retention.errors import CellRefused, KeyUnavailable, NotFound, RetentionError, SettingsError, Unavailable
 from retention.settings import Settings, load
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"there is no {error}") from error
     except Unavailable as error:
         raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
-    except (SettingsError, KeyUnavailable) as error:
+    except (SettingsError, KeyUnavailable, CellRefused) as error:
         raise click.ClickException(str(error)) from error
     except RetentionError as error:
         raise click.ClickException(type(error).__name__) from error

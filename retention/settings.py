@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from retention.addresses import parse_networks
+from retention.cell_settings import HOME, CellSettings, check_apart, check_tables
 from retention.errors import SettingsError
 from retention.notification import Hash
 
@@ -28,25 +28,9 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]
 _PORT_IMPLIED = re.compile(r"http://.*:80|https://.*:443")
 
 
-class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of all processes; `volant settings` shows them with these texts."""
 
-    redis_url: Annotated[
-        str, Meta(description="The cell's Redis: redis://, rediss:// or unix://; without a password.")
-    ] = "redis://127.0.0.1:6379/0"
-    redis_user: Annotated[str, Meta(description="The Redis user, when it is not the default one.")] = ""
-    redis_password_file: Annotated[
-        Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
-    ] = None
-    root_key_file: Annotated[
-        Path, Meta(description="The root key: 32 bytes in base64, in a file readable by its owner only.")
-    ] = Path("var/root.key")
-    create_root_key: Annotated[
-        bool, Meta(description="Make the root key at first start, if it is absent. For development.")
-    ] = False
-    audio_directory: Annotated[
-        Path, Meta(description="Where sealed audio waits for recognition; one file system, owned by Volant.")
-    ] = Path("var/audio")
     host: Annotated[str, Meta(description="The address on which the API listens.")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="The port on which the API listens; 0 takes a free one.")] = (
         8080
@@ -145,9 +129,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         "info"
     )
 
+    cell: Annotated[
+        str, Meta(description="The cell that this worker or notifier serves: home, or one of the cells below.")
+    ] = HOME
+    cells: Annotated[
+        dict[str, CellSettings],
+        Meta(
+            description="Further cells. Each is a table that must name a redis_url, a root_key_file and an"
+            " audio_directory of its own, and may set what else the settings above say of a cell."
+        ),
+    ] = {}
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         minute = timedelta(minutes=1)
-        url = urlsplit(self.redis_url)
         rules = [
             (self.lease >= timedelta(seconds=3), "lease must be at least 3 seconds: it is renewed every third of it"),
             (
@@ -173,15 +168,20 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
-            (
-                not url.password and "password" not in parse_qs(url.query),
-                "redis_url must not hold a password: put it into a file and name it in redis_password_file",
-            ),
+            (HOME not in self.cells, f"cells.{HOME}: the settings outside of the tables are those of this cell"),
+            (self.cell == HOME or self.cell in self.cells, f"cell: there is no cell {self.cell} among the cells"),
         ]
         for holds, sentence in rules:
             if not holds:
                 raise SettingsError(sentence)
         parse_networks(self.callback_networks)
+        check_apart({HOME: self, **self.cells})
+
+    def of_cell(self, name: str) -> CellSettings:
+        """Return the settings of a cell. Raises SettingsError for one that is not among them."""
+        if name != HOME and name not in self.cells:
+            raise SettingsError(f"there is no cell {name} in the settings")
+        return self if name == HOME else self.cells[name]
 
 
 def _is_origin(text: str) -> bool:
@@ -204,6 +204,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     for name in Settings.__struct_fields__:
         if (text := environ.get(f"VOLANT_{name.upper()}")) is not None:
             values[name] = text
+    check_tables(values.get("cells"))
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_to_path)
     except msgspec.ValidationError as error:

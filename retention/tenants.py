@@ -1,5 +1,8 @@
 """Tenants and their API keys, of which only digests are kept.
 
+The home cell has them all, and what it says counts. Every other cell has a copy of the records of its own tenants:
+what is accepted, logged and signed there is decided by that copy, without a look into another Redis.
+
 A key reads `volant_<public id>_<secret>`: the id finds the record, the secret is 256 random bits, so
 a plain SHA-256 digest is as good as a slow one. Every request looks the key up, so that a revocation
 bites with the next one.
@@ -8,21 +11,38 @@ bites with the next one.
 import hashlib
 import hmac
 import secrets
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from retention import keyspace
+from retention.cell_settings import HOME
 from retention.connection import reaching_redis
-from retention.errors import NotFound
+from retention.errors import CellRefused, NotFound
 from retention.job import TenantId
 from retention.notification import Hash
 
 _PREFIX = "volant"
 _NOBODY = hashlib.sha256(b"").hexdigest()
+
+
+Plan = Literal["plus", "premium"]
+"""Plus: a cell that tenants share, told apart by sealing context and key names. Premium: a cell of one's own."""
+
+
+class Former(Struct, frozen=True, kw_only=True):
+    """A cell that a tenant has left, under which plan, and when."""
+
+    cell: str
+    plan: Plan
+    moved: datetime
+    carried: bool = False
+    """Whether the callback URLs that were registered there are known in the tenant's cell."""
 
 
 class Tenant(Struct, frozen=True, kw_only=True):
@@ -31,10 +51,26 @@ class Tenant(Struct, frozen=True, kw_only=True):
     id: TenantId
     name: str
     created: datetime
+    plan: Plan = "plus"
+    cell: str = HOME
+    """Where its new jobs go."""
+    former: tuple[Former, ...] = ()
+    """Where its older jobs are, in the order in which it left. Never forgotten: an erasure must reach them all."""
     callback_signature: Hash | None = None
     """The hash of callback signatures; None: the service's setting."""
     learning_opt_out: bool = False
     """Whether nothing of this tenant's is ever written into the request log (spec 6.3)."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """All cells in which there may be anything of it, its present one last."""
+        return (*(former.cell for former in self.former), self.cell)
+
+    def settled(self, *, cell: str, plan: Plan, now: datetime) -> "Tenant":
+        """Return the tenant as it is once it has gone to a cell, or stays there, under a plan."""
+        left = () if cell == self.cell else (Former(cell=self.cell, plan=self.plan, moved=now),)
+        former = (*(former for former in self.former if former.cell != cell), *left)
+        return msgspec.structs.replace(self, cell=cell, plan=plan, former=former)
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -50,18 +86,44 @@ _tenant = msgspec.json.Decoder(Tenant).decode
 _api_key = msgspec.json.Decoder(ApiKey).decode
 
 
+def check_separate(tenant: Tenant, others: Mapping[TenantId, Tenant]) -> None:
+    """Refuse a tenant that shares a cell with another, when that cell is, or was, either's own. Raises CellRefused."""
+    if tenant.plan == "premium" and tenant.cell == HOME:
+        raise CellRefused(f"premium needs a cell of its own, and {HOME} is everybody's: give --cell")
+    for other in others.values():
+        if other.id != tenant.id:
+            for cell in (_alone_in(tenant) & {*other.cells}) | (_alone_in(other) & {*tenant.cells}):
+                raise CellRefused(f"cell {cell}: premium needs one of its own, and tenant {other.id} has it, or had")
+
+
+def _alone_in(tenant: Tenant) -> set[str]:
+    of_its_own = {former.cell for former in tenant.former if former.plan == "premium"}
+    return of_its_own | {tenant.cell} if tenant.plan == "premium" else of_its_own
+
+
+def new_tenant(name: str, *, now: datetime, plan: Plan = "plus", cell: str = HOME) -> Tenant:
+    """Return a tenant with an id that no other ever had."""
+    return Tenant(id=TenantId(secrets.token_hex(8)), name=name, created=now, plan=plan, cell=cell)
+
+
 class Tenants:
-    """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached."""
+    """The tenants that one Redis knows. Raises Unavailable from every method when Redis cannot be reached."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
-        """Add a tenant."""
-        tenant = Tenant(id=TenantId(secrets.token_hex(8)), name=name, created=now)
+        """Add a tenant of the home cell."""
+        return await self.add(new_tenant(name, now=now))
+
+    async def add(self, tenant: Tenant) -> Tenant:
+        """Add a tenant to those of the installation. Raises CellRefused when its cell is another's."""
+        return await self._change(lambda _: tenant)
+
+    async def copy(self, tenant: Tenant) -> None:
+        """Know a tenant of the installation in this cell, too, as the home cell knows it."""
         with reaching_redis():
             await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
-        return tenant
 
     async def get(self, tenant: TenantId) -> Tenant:
         """Return what is known of a tenant. Raises NotFound."""
@@ -72,11 +134,18 @@ class Tenants:
         return _tenant(found)
 
     async def update(self, tenant: TenantId, **changes: Any) -> Tenant:
-        """Change what is known of a tenant, by field. Raises NotFound."""
-        changed = msgspec.structs.replace(await self.get(tenant), **changes)
-        with reaching_redis():
-            await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
-        return changed
+        """Change what is known of a tenant, by field. Raises NotFound, CellRefused."""
+        return await self.change(tenant, lambda known: msgspec.structs.replace(known, **changes))
+
+    async def change(self, tenant: TenantId, change: Callable[[Tenant], Tenant]) -> Tenant:
+        """Change what is known of a tenant, in one step. Raises NotFound; CellRefused when its cell is another's."""
+
+        def changed(known: Mapping[TenantId, Tenant]) -> Tenant:
+            if tenant not in known:
+                raise NotFound(tenant)
+            return change(known[tenant])
+
+        return await self._change(changed)
 
     async def all(self) -> list[Tenant]:
         """Return every tenant, oldest first."""
@@ -84,16 +153,17 @@ class Tenants:
             found = await self._redis.hvals(keyspace.TENANTS)
         return sorted(map(_tenant, found), key=lambda tenant: tenant.created)
 
-    async def dismiss(self, tenant: TenantId) -> bool:
-        """Take away a tenant and all its keys: from now on nothing is accepted for it. Returns whether it was there."""
+    async def dismiss(self, tenant: TenantId) -> Tenant | None:
+        """Take away a tenant and all its keys: from now on nothing is accepted for it here. Returns what it was."""
         keys = await self.keys(tenant)
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hget(keyspace.TENANTS, tenant)
                 pipe.hdel(keyspace.TENANTS, tenant)
                 if keys:
                     pipe.hdel(keyspace.API_KEYS, *(key.id for key in keys))
                 gone, *_ = await pipe.execute()
-        return bool(gone)
+        return None if gone is None else _tenant(gone)
 
     async def create_key(self, tenant: TenantId, *, now: datetime) -> str:
         """Return the text of a new API key, which is not kept and cannot be shown again. Raises NotFound."""
@@ -145,6 +215,23 @@ class Tenants:
         with reaching_redis():
             # A key that was made while its tenant was being dismissed outlives it, and must open nothing.
             return key if await self._redis.hexists(keyspace.TENANTS, key.tenant) else None
+
+    async def _change(self, make: Callable[[Mapping[TenantId, Tenant]], Tenant]) -> Tenant:
+        """Write a record made from all that is known; it is made anew when anything of that has changed meanwhile."""
+        while True:
+            with reaching_redis():
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(keyspace.TENANTS)
+                    known = {found.id: found for found in map(_tenant, await pipe.hvals(keyspace.TENANTS))}
+                    tenant = make(known)
+                    check_separate(tenant, known)
+                    pipe.multi()
+                    pipe.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
+                    try:
+                        await pipe.execute()
+                    except WatchError:
+                        continue
+                    return tenant
 
 
 def _digest(secret: str) -> str:
