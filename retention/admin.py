@@ -14,6 +14,9 @@ from retention.settings import Settings, load
 
 T = TypeVar("T")
 
+one_cell = click.option("--cell", help="The one cell to look at, by its name in the settings. Default: all.")
+"""The option of commands that concern all cells, unless one is named."""
+
 
 def loaded() -> Settings:
     """Return the settings. What is wrong with them is a sentence, and exit 1."""

@@ -5,6 +5,7 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -13,10 +14,13 @@ from redis.asyncio import Redis
 from retention.audio import AudioDirectory
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
+from retention.cell_settings import HOME
+from retention.cells import Cell, Cells
 from retention.connection import connect, reaching_redis
 from retention.egress import Egress, parse_networks
 from retention.errors import Unavailable
 from retention.holding import JobHolding
+from retention.job import TenantId
 from retention.keyring import Keyring, read_root_key
 from retention.keyspace import NOTIFICATION
 from retention.leases import Leases
@@ -28,10 +32,12 @@ from retention.queue import JobQueue
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
+from retention.routing import RoutedCallbacks, RoutedJobs, Routes
 from retention.service import JobService
 from retention.settings import Settings
 from retention.store import JobStore
 from retention.telling import Telling
+from retention.tenancy import Tenancy
 from retention.tenants import Tenants
 from retention.tokens import Tokens
 
@@ -40,50 +46,89 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """What a process is given."""
+    """What a front and an administrator are given: all cells, and what finds its way among them by tenant."""
 
-    jobs: JobService
-    request_log: RequestLog
+    cells: Cells
     tenants: Tenants
-    registrations: Registrations
-    callbacks: Callbacks
-    telling: Telling
-    outbox: Outbox
-    egress: Egress
+    tenancy: Tenancy
     tokens: Tokens
-    holding: JobHolding
-    leases: Leases
-    notification_leases: Leases
-    caretaker: Caretaker
-    offers: Offers
-    readiness: Readiness
-    redis: Redis
+    routes: Routes
+    jobs: RoutedJobs
+    callbacks: RoutedCallbacks
+
+    async def of(self, tenant: TenantId) -> Cell:
+        """Return the cell to which a tenant's new jobs go. Raises TenantGone, Unavailable."""
+        return await self.routes.of(tenant)
 
 
 @asynccontextmanager
-async def open_retention(
-    settings: Settings, *, role: Literal["api", "worker", "notifier", "admin"]
-) -> AsyncIterator[Retention]:
-    """Open everything that keeps jobs, for as long as the block lasts.
+async def open_retention(settings: Settings, *, role: Literal["api", "admin"]) -> AsyncIterator[Retention]:
+    """Open everything that keeps jobs, in all cells, for as long as the block lasts.
 
-    A service waits for Redis; an administrator's command fails at once, with Unavailable. Raises
-    SettingsError and KeyUnavailable when the root key or the audio directory is not as it must be.
+    A front waits for the Redis of the home cell, and for no other; an administrator's command fails at once, with
+    Unavailable. Raises SettingsError and KeyUnavailable when the root key or the audio directory of the home cell
+    is not as it must be.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
-    root = read_root_key(settings.root_key_file, create=settings.create_root_key)
-    audio = AudioDirectory(settings.audio_directory)
-    await audio.prepare()
-    logged_audio = LoggedAudio(settings.audio_directory)
-    if settings.request_log:
-        await logged_audio.prepare()
-    egress = Egress(
+    async with _egress(settings) as egress:
+        cell = partial(_open_cell, settings, egress=egress, retries=3)
+        async with (
+            cell(HOME, wait=role == "api") as home,
+            Cells.around(home, tuple(settings.cells), partial(cell, wait=False)) as cells,
+        ):
+            # How long a job may live on in a cell that its tenant leaves now: an upload that has begun ends, nobody
+            # works on it before its key expires, it completes in that moment, and its result is kept.
+            life = settings.upload_within + 2 * settings.patience + settings.max_results_ttl
+            routes = Routes(cells, life=life)
+            watching = [asyncio.create_task(cells.watch())] if role == "api" else []
+            try:
+                yield Retention(
+                    cells=cells,
+                    tenants=home.tenants,
+                    tenancy=Tenancy(cells),
+                    tokens=Tokens(
+                        keyring=home.keyring, tenants=home.tenants, store=home.store, life=settings.token_life
+                    ),
+                    routes=routes,
+                    jobs=RoutedJobs(routes),
+                    callbacks=RoutedCallbacks(routes),
+                )
+            finally:
+                for task in watching:
+                    task.cancel()
+                await asyncio.gather(*watching, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_own_cell(settings: Settings) -> AsyncIterator[Cell]:
+    """Open the one cell that a worker or a notifier serves, when its Redis can be reached. Raises as above."""
+    async with (
+        _egress(settings) as egress,
+        _open_cell(settings, settings.cell, egress=egress, retries=0, wait=True) as cell,
+    ):
+        yield cell
+
+
+def _egress(settings: Settings) -> Egress:
+    return Egress(
         networks=parse_networks(settings.callback_networks),
         loopback=settings.callback_loopback,
         at_once=settings.notifications_at_once,
     )
-    patient = role in ("worker", "notifier")
-    async with egress, connect(settings, retries=0 if patient else 3) as redis:
-        await _reach(redis, wait=role != "admin")
+
+
+@asynccontextmanager
+async def _open_cell(settings: Settings, name: str, *, egress: Egress, retries: int, wait: bool) -> AsyncIterator[Cell]:
+    """Open a cell. With `wait`, its Redis is waited for; else Unavailable is raised."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
+    own = settings.of_cell(name)
+    root = read_root_key(own.root_key_file, create=own.create_root_key)
+    audio = AudioDirectory(own.audio_directory)
+    await audio.prepare()
+    logged_audio = LoggedAudio(own.audio_directory)
+    if settings.request_log:
+        await logged_audio.prepare()
+    async with connect(own, retries=retries) as redis:
+        await _reach(redis, wait=wait)
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
         tenants = Tenants(redis)
@@ -111,7 +156,8 @@ async def open_retention(
         )
         leases = Leases(redis, lease=settings.lease)
         notification_leases = Leases(redis, lease=settings.lease, queue=NOTIFICATION)
-        yield Retention(
+        yield Cell(
+            name=name,
             jobs=jobs,
             request_log=request_log,
             tenants=tenants,
@@ -133,7 +179,6 @@ async def open_retention(
             ),
             outbox=Outbox(redis),
             egress=egress,
-            tokens=Tokens(keyring=keyring, tenants=tenants, store=store, life=settings.token_life),
             holding=JobHolding(store=store, audio=audio, log=request_log, keyring=keyring, leases=leases),
             leases=leases,
             notification_leases=notification_leases,
@@ -142,6 +187,8 @@ async def open_retention(
             ),
             offers=Offers(redis),
             readiness=readiness,
+            keyring=keyring,
+            store=store,
             redis=redis,
         )
         await jobs.close()

@@ -1,4 +1,4 @@
-"""What makes a cell: a Redis, a root key and an audio store of its own. The home cell and every other are opened from this.
+"""What makes a cell: a Redis, a root key and an audio store. The home cell and all others are opened from this.
 
 Two cells share none of the three. In a common audio store each caretaker would sweep the other's recordings as
 orphans, and under a common root key the separation of the plans would be one of names.
@@ -7,6 +7,7 @@ orphans, and under a common root key the separation of the plans would be one of
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
@@ -73,10 +74,16 @@ def check_apart(cells: Mapping[str, CellSettings]) -> None:
     for (one, a), (other, b) in combinations(cells.items(), 2):
         if a.redis_url == b.redis_url:
             raise SettingsError(f"redis_url: the cells {one} and {other} must not share a Redis")
-        if _place(a.root_key_file) == _place(b.root_key_file):
+        if _is_one_file(a.root_key_file, b.root_key_file):
             raise SettingsError(f"root_key_file: the cells {one} and {other} must not share a root key")
         if _is_within(a.audio_directory, b.audio_directory) or _is_within(b.audio_directory, a.audio_directory):
             raise SettingsError(f"audio_directory: the cells {one} and {other} must not share one, nor nest them")
+
+
+def _is_one_file(path: Path, other: Path) -> bool:
+    with suppress(OSError):  # a process sees the root key of its own cell only, and others may have none yet
+        return path.samefile(other)
+    return _place(path) == _place(other)
 
 
 def _place(path: Path) -> Path:

@@ -4,6 +4,7 @@ Commands come from the entry point group `volant.commands`, so that packages whi
 other meet in one command.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import get_type_hints
@@ -11,12 +12,17 @@ from typing import get_type_hints
 import click
 import msgspec
 
-from retention.admin import loaded, with_retention
+from retention.admin import loaded, one_cell, with_retention
 from retention.bootstrap import Retention
+from retention.cell_settings import HOME
 from retention.job import JobId, TenantId
 from retention.outbox import Dead
+from retention.registrations import Registration
 from retention.request_log_cli import request_log
 from retention.settings import Settings
+from retention.tenants import Plan
+
+_PLANS = click.Choice(["plus", "premium"])
 
 
 @click.group()
@@ -31,25 +37,30 @@ def tenant() -> None:
 
 @tenant.command("create")
 @click.argument("name")
-def create_tenant(name: str) -> None:
+@click.option(
+    "--plan",
+    type=_PLANS,
+    default="plus",
+    help="plus: in a cell that tenants share; premium: in a cell that no other tenant has, or had. Default: plus.",
+)
+@click.option("--cell", default=HOME, help=f"The cell, by its name in the settings. Default: {HOME}.")
+def create_tenant(name: str, *, plan: Plan, cell: str) -> None:
     """Add a tenant and print its id."""
-
-    async def create(retention: Retention) -> str:
-        return (await retention.tenants.create(name, now=await retention.jobs.now())).id
-
-    click.echo(with_retention(create))
+    click.echo(with_retention(lambda retention: retention.tenancy.create(name, plan=plan, cell=cell)).id)
 
 
 @tenant.command("list")
 def list_tenants() -> None:
-    """Print every tenant: id, time of creation, name."""
+    """Print every tenant: id, time of creation, plan, cell, name."""
     for known in with_retention(lambda retention: retention.tenants.all()):
-        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}")
+        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.plan:<7}  {known.cell}  {known.name}")
 
 
 @tenant.command("update")
 @click.argument("tenant_id")
 @click.option("--name", help="Its name, for people.")
+@click.option("--plan", type=_PLANS, help="Its plan: premium needs a cell that no other tenant has, or had.")
+@click.option("--cell", help="The cell to which its new jobs go. Older ones are read where they are until they expire.")
 @click.option(
     "--callback-signature",
     type=click.Choice(["sha256", "sha1", "default"]),
@@ -61,15 +72,21 @@ def list_tenants() -> None:
     help="Whether nothing more of it is kept in the request log. What is there goes with `request-log purge`.",
 )
 def update_tenant(
-    tenant_id: str, *, name: str | None, callback_signature: str | None, learning_opt_out: bool | None
+    tenant_id: str,
+    *,
+    name: str | None,
+    plan: Plan | None,
+    cell: str | None,
+    callback_signature: str | None,
+    learning_opt_out: bool | None,
 ) -> None:
-    """Change what is known of a tenant. What is not named stays."""
+    """Change what is known of a tenant. What is not named stays. May be repeated, should it break off."""
     changes: dict[str, object] = {"name": name} if name is not None else {}
     if callback_signature:
         changes["callback_signature"] = None if callback_signature == "default" else callback_signature
     if learning_opt_out is not None:
         changes["learning_opt_out"] = learning_opt_out
-    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), **changes))
+    with_retention(lambda retention: retention.tenancy.update(TenantId(tenant_id), plan=plan, cell=cell, **changes))
     click.echo("updated")
 
 
@@ -77,8 +94,8 @@ def update_tenant(
 @click.argument("tenant_id")
 @click.confirmation_option(prompt="This erases the tenant's keys and all its jobs, at once and for good. Go on?")
 def delete_tenant(tenant_id: str) -> None:
-    """Take away a tenant with everything it has."""
-    erased = with_retention(lambda retention: retention.jobs.delete_tenant(TenantId(tenant_id)))
+    """Take away a tenant with everything it has, in all cells. May be repeated, should it break off."""
+    erased = with_retention(lambda retention: retention.tenancy.delete(TenantId(tenant_id)))
     click.echo(f"deleted, with {erased} jobs")
 
 
@@ -93,7 +110,8 @@ def create_key(tenant_id: str) -> None:
     """Print a new API key. It is not kept and cannot be shown again."""
 
     async def create(retention: Retention) -> str:
-        return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now())
+        now = await retention.cells.home.jobs.now()
+        return await retention.tenants.create_key(TenantId(tenant_id), now=now)
 
     click.echo(with_retention(create))
 
@@ -123,17 +141,23 @@ def callbacks() -> None:
 @click.argument("tenant_id")
 def list_callbacks(tenant_id: str) -> None:
     """Print a tenant's callback URLs: time of registration, whether signed, URL without its query."""
-    for known in with_retention(lambda retention: retention.registrations.all(TenantId(tenant_id))):
+
+    async def registered(retention: Retention) -> list[Registration]:
+        known = await retention.tenants.get(TenantId(tenant_id))
+        return await (await retention.cells.get(known.cell)).registrations.all(known.id)
+
+    for known in with_retention(registered):
         signed = "signed" if known.secret else "unsigned"
         click.echo(f"{known.created:%Y-%m-%dT%H:%M:%SZ}  {signed:<8}  {known.url.partition('?')[0]}")
 
 
 @callbacks.command("dead")
-def list_dead() -> None:
+@one_cell
+def list_dead(cell: str | None) -> None:
     """Print every notification that is not tried any more: tenant, job, event, time of the event, tries."""
 
     async def collect(retention: Retention) -> list[Dead]:
-        return [dead async for dead in retention.outbox.dead()]
+        return [dead for each in await retention.cells.named(cell) async for dead in each.outbox.dead()]
 
     for dead in with_retention(collect):
         since = datetime.fromtimestamp(dead.pending.since / 1000, UTC)
@@ -146,7 +170,13 @@ def list_dead() -> None:
 @click.argument("job_id")
 def replay(tenant_id: str, job_id: str) -> None:
     """Try a job's dead notifications again, for another day."""
-    revived = with_retention(lambda retention: retention.outbox.revive(TenantId(tenant_id), JobId(job_id)))
+
+    async def revive(retention: Retention) -> int:
+        known = await retention.tenants.get(TenantId(tenant_id))
+        cells = [await retention.cells.get(name) for name in known.cells]
+        return sum([await cell.outbox.revive(known.id, JobId(job_id)) for cell in cells])
+
+    revived = with_retention(revive)
     if not revived:
         raise click.ClickException("there is no such dead notification")
     click.echo(f"{revived} to be sent")
@@ -157,9 +187,19 @@ def settings() -> None:
     """Print every setting in force, with its meaning, as a configuration file."""
     in_force = msgspec.to_builtins(loaded(), enc_hook=str)
     for name, annotation in get_type_hints(Settings, include_extras=True).items():
-        value = in_force[name]
         click.echo(f"# {annotation.__metadata__[0].description}")
-        click.echo(f"# {name} =\n" if value is None else f"{name} = {msgspec.json.encode(value).decode()}\n")
+        click.echo(_tables(name, in_force[name]) if name == "cells" else _line(name, in_force[name]) + "\n")
+
+
+def _line(name: str, value: object) -> str:
+    return f"# {name} =" if value is None else f"{name} = {msgspec.json.encode(value).decode()}"
+
+
+def _tables(name: str, tables: Mapping[str, Mapping[str, object]]) -> str:
+    if not tables:
+        return f"# [{name}.NAME]\n"
+    printed = [[f"[{name}.{key}]", *(_line(*each) for each in table.items())] for key, table in tables.items()]
+    return "\n".join(line for lines in printed for line in [*lines, ""])
 
 
 commands: list[click.Command] = [tenant, apikey, callbacks, request_log, settings]

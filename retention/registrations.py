@@ -10,6 +10,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
@@ -81,30 +82,46 @@ class Registrations:
         tag = self._keyring.tag(tenant, customer) if customer is not None else None
         while True:
             before = await self._stored(tenant, url_tag)
-            known = _decode(before) if before else None
-            # A new secret leaves the registration itself as it is: what is pending is still to be told.
-            id_ = known.id if known else RegistrationId(f"{url_tag}/{secrets.token_hex(8)}")
-            labels = {*(known.customers if known else ()), *([tag] if tag else [])}
-            key = Key.random()
-            context = Context(kind=Kind.REGISTRATION, tenant=tenant, job=id_)
-            kept = _Kept(
-                id=id_,
-                created=known.created if known else began,
-                key=self._keyring.wrap(key, tenant, id_),
-                sealed=seal(key, msgspec.json.encode(_Secrets(url=url, secret=secret)), context),
-                customers=tuple(sorted(labels)),
-            )
+            labels = frozenset([tag] if tag else [])
+            kept = self._made(tenant, url_tag, _Secrets(url=url, secret=secret), labels, began=began, before=before)
+            if await self._put(tenant, url_tag, kept, before=before, customer=tag, began=began):
+                return Registration(id=kept.id, url=url, secret=secret, created=kept.created, customers=kept.customers)
+
+    async def adopt(self, tenant: TenantId, known: Registration) -> bytes:
+        """Register a URL that is registered in another cell, with its secret and the labels that it bears there.
+
+        One that is registered here already keeps its secret, and bears those labels, too. Labels are tags of the cell
+        where they were given: whoever erases a customer brings the tags of all cells. Returns what `disown` takes to
+        undo it; nothing when there is nothing to undo. Raises TenantGone.
+        """
+        url_tag = self._keyring.url_tag(tenant, known.url)
+        while True:
+            before = await self._stored(tenant, url_tag)
+            here = self._opened(tenant, _decode(before)) if before else None
+            if here is not None and {*known.customers} <= {*here.customers}:
+                return b""
+            secrets_ = _Secrets(url=known.url, secret=here.secret if here else known.secret)
+            labels = frozenset(known.customers)
+            kept = self._made(tenant, url_tag, secrets_, labels, began=known.created, before=before)
+            if await self._put(tenant, url_tag, kept, before=before, customer=None, began=known.created):
+                return b"" if before else _encode(kept)
+
+    async def disown(self, tenant: TenantId, known: Registration, adopted: bytes) -> None:
+        """Take back what `adopt` has registered, unless it was registered anew since."""
+        url_tag = self._keyring.url_tag(tenant, known.url)
+        hash_ = keyspace.registrations_of(tenant)
+        while adopted:
             with reaching_redis():
-                landed = await self._register(
-                    keys=[keyspace.registrations_of(tenant), keyspace.TENANTS, keyspace.erased(tenant, tag)],
-                    args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before],
-                )
-            if landed == _TENANT_GONE:
-                raise TenantGone(tenant)
-            if landed == _ERASED:
-                raise CustomerErased(id_)
-            if landed:
-                return Registration(id=id_, url=url, secret=secret, created=kept.created, customers=kept.customers)
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(hash_)
+                    if await pipe.hget(hash_, url_tag) == adopted:
+                        pipe.multi()
+                        pipe.hdel(hash_, url_tag)
+                        try:
+                            await pipe.execute()
+                        except WatchError:
+                            continue
+            return
 
     async def label(self, tenant: TenantId, known: Registration, customer: str, *, began: datetime) -> None:
         """Have a registration bear a customer's label, too. Raises what `keep` raises."""
@@ -117,12 +134,14 @@ class Registrations:
             tag = self._keyring.url_tag(tenant, url)
             return bool(await self._redis.hdel(keyspace.registrations_of(tenant), tag))
 
-    async def remove_customer(self, tenant: TenantId, customer: CustomerTag) -> None:
-        """Take back all registrations that bear a customer's label."""
+    async def remove_customer(self, tenant: TenantId, customer: frozenset[CustomerTag]) -> None:
+        """Take back all registrations that bear a customer's label, by any of the tags that cells have for it."""
         key = keyspace.registrations_of(tenant)
         with reaching_redis():
             labelled = [
-                tag for tag, kept in (await self._redis.hgetall(key)).items() if customer in _decode(kept).customers
+                tag
+                for tag, kept in (await self._redis.hgetall(key)).items()
+                if not customer.isdisjoint(_decode(kept).customers)
             ]
             if labelled:
                 await self._redis.hdel(key, *labelled)
@@ -149,6 +168,52 @@ class Registrations:
                 pipe.pttl(key)
                 _, count, left = await pipe.execute()
         return timedelta(milliseconds=max(left, 1000)) if count > most else None
+
+    def _made(
+        self,
+        tenant: TenantId,
+        url_tag: str,
+        content: _Secrets,
+        labels: frozenset[CustomerTag],
+        *,
+        began: datetime,
+        before: bytes,
+    ) -> _Kept:
+        """Make what is to be kept in the place of what was kept before, whose labels it bears as well."""
+        known = _decode(before) if before else None
+        # A new secret leaves the registration itself as it is: what is pending is still to be told.
+        id_ = known.id if known else RegistrationId(f"{url_tag}/{secrets.token_hex(8)}")
+        key = Key.random()
+        context = Context(kind=Kind.REGISTRATION, tenant=tenant, job=id_)
+        return _Kept(
+            id=id_,
+            created=known.created if known else began,
+            key=self._keyring.wrap(key, tenant, id_),
+            sealed=seal(key, msgspec.json.encode(content), context),
+            customers=tuple(sorted(labels.union(known.customers if known else ()))),
+        )
+
+    async def _put(
+        self,
+        tenant: TenantId,
+        url_tag: str,
+        kept: _Kept,
+        *,
+        before: bytes,
+        customer: CustomerTag | None,
+        began: datetime,
+    ) -> bool:
+        """Keep it; return whether what was there before still was. Raises TenantGone, CustomerErased."""
+        with reaching_redis():
+            landed = await self._register(
+                keys=[keyspace.registrations_of(tenant), keyspace.TENANTS, keyspace.erased(tenant, customer)],
+                args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before],
+            )
+        if landed == _TENANT_GONE:
+            raise TenantGone(tenant)
+        if landed == _ERASED:
+            raise CustomerErased(kept.id)
+        return bool(landed)
 
     async def _stored(self, tenant: TenantId, url_tag: str) -> bytes:
         with reaching_redis():

@@ -182,19 +182,22 @@ class JobService:
         await self._registrations.remove_all(tenant)
         await self._audio.remove_tenant(tenant)
         await self._log.erase_tenant(tenant)
-        if not known and not erased:
+        if known is None and not erased:
             raise NotFound(tenant)
         return erased
 
-    async def erase_customer(self, tenant: TenantId, customer: str) -> int:
+    async def erase_customer(
+        self, tenant: TenantId, customer: str, *, labels: frozenset[CustomerTag] = frozenset()
+    ) -> int:
         """Erase all that bears a customer's label, in any state; return how many jobs went (spec 6.2, promise P3).
 
+        `labels` are the tags that other cells have for the customer: a callback URL that came from there bears them.
         From the first step on no upload that has begun is accepted any more, and what comes later is another
         matter: it stays. May be repeated until it succeeds: the customer's list names a job until all of it is gone.
         """
         tag = self._keyring.tag(tenant, customer)
         moment = await self._store.fence(tenant, tag, during=self._upload_within + _FENCE_SLACK)
-        await self._registrations.remove_customer(tenant, tag)
+        await self._registrations.remove_customer(tenant, labels | {tag})
         erased = 0
         while entries := await self._store.all_of_customer(tenant, tag, until=moment):
             ids = [entry.job for entry in entries]

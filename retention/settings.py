@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from retention.addresses import parse_networks
 from retention.cell_settings import HOME, CellSettings, check_apart, check_tables
@@ -138,7 +138,7 @@ class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             description="Further cells. Each is a table that must name a redis_url, a root_key_file and an"
             " audio_directory of its own, and may set what else the settings above say of a cell."
         ),
-    ] = {}
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()

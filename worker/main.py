@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from retention.bootstrap import open_retention
+from retention.bootstrap import open_own_cell
 from retention.delivery import RECOGNIZE
 from retention.errors import SettingsError
 from retention.settings import Settings
@@ -46,30 +46,29 @@ async def work(settings: Settings) -> None:
             await transcriber.start()
         except EngineUnusable as error:
             raise SettingsError(f"recognizer: {settings.recognizer} cannot be used: {error}") from error
-        retention = await stack.enter_async_context(open_retention(settings, role="worker"))
-        await retention.offers.publish(transcriber.offer)
+        cell = await stack.enter_async_context(open_own_cell(settings))
+        await cell.offers.publish(transcriber.offer)
         worker = LeasedWorker(
             [func(recognize, name=RECOGNIZE)],
-            leases=retention.leases,
-            readiness=retention.readiness,
-            redis=retention.redis,
+            leases=cell.leases,
+            readiness=cell.readiness,
+            redis=cell.redis,
             jobs_at_once=jobs_at_once,
             lease=settings.lease,
             drain=settings.drain,
         )
-        worker.ctx.update(tools=Tools(holding=retention.holding, transcriber=transcriber), worker=worker)
+        worker.ctx.update(tools=Tools(holding=cell.holding, transcriber=transcriber), worker=worker)
         on_signals(worker.stop)
         _log.info(
             "worker ready",
+            cell=cell.name,
             recognizer=settings.recognizer,
             children=children,
             jobs_at_once=jobs_at_once,
             isolation=transcriber.isolation,
         )
         async with asyncio.TaskGroup() as group:
-            rounds = group.create_task(
-                look_after(retention.caretaker, token=retention.leases.token, every=settings.sweep_every)
-            )
+            rounds = group.create_task(look_after(cell.caretaker, token=cell.leases.token, every=settings.sweep_every))
             await worker.main()
             await end(rounds)
     _log.info("worker stopped")

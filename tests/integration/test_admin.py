@@ -42,7 +42,9 @@ def test_an_installation_is_administered(run: Run) -> None:
     """Tenants and keys are created, listed, revoked and deleted."""
     tenant = run("tenant", "create", "Example Ltd").stdout.strip()
     assert re.fullmatch(r"[0-9a-f]{16}", tenant)
-    assert re.fullmatch(rf"{tenant}  \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  Example Ltd\n", run("tenant", "list").stdout)
+    assert re.fullmatch(
+        rf"{tenant}  \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  plus     home  Example Ltd\n", run("tenant", "list").stdout
+    )
     key = run("apikey", "create", tenant).stdout.strip()
     _, id_, secret = key.split("_", 2)
     listed = run("apikey", "list", tenant).stdout

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -143,9 +143,10 @@ class FakeCallbacks:
     trouble: RetentionError | None = None
 
     async def register(
-        self, tenant: TenantId, url: str, secret: str | None, *, customer: str | None, began: datetime
+        self, tenant: TenantId, url: str, secret: str | None, *, customer: str | None, began: datetime, at: object
     ) -> bool:
         """Remember the URL; tell whether it is new."""
+        del at
         assert (tenant, began) == (ALICE, NOW)
         if self.trouble is not None:
             raise self.trouble
@@ -161,8 +162,9 @@ class FakeCallbacks:
             raise NotRegistered(url)
         del self.known[url]
 
-    async def subscribe(self, tenant: TenantId, url: str, events: tuple[Event, ...]) -> Callback:
+    async def subscribe(self, tenant: TenantId, url: str, events: tuple[Event, ...], *, at: object) -> Callback:
         """Return what the record of a job would hold."""
+        del at
         assert tenant == ALICE
         if url not in self.known:
             raise NotRegistered(url)
@@ -306,6 +308,11 @@ async def serving(grace: timedelta = timedelta(seconds=5), **settings: Any) -> A
         tokens: FakeTokens
         callbacks: FakeCallbacks
         offers: FakeOffers
+
+        async def of(self, tenant: TenantId) -> Self:
+            """Be the one cell, too."""
+            assert tenant == ALICE
+            return self
 
     app = create_app(Settings(**settings), cast("Retention", Fake(jobs, tokens.tenants, tokens, callbacks, offers)))
     async with (
