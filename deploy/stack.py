@@ -7,7 +7,7 @@ import http.client
 import json
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,8 @@ class Stack:
     """A running Redis, API and workers; a context manager that stops them, Redis last.
 
     Public: `url` of the API, `redis_url`, `data` (the directory that holds everything they store), `api`, `redis`,
-    `workers` and `notifiers` (the processes).
+    `workers` and `notifiers` (the processes), `cells` (the Redis servers of further cells, by name; a worker of one is
+    started with `start_worker(cell=…)`).
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class Stack:
         redis_url: str = "",
         workers: int = 1,
         notifiers: int = 1,
+        cells: Sequence[str] = (),
     ) -> None:
         """Start everything and wait until it is ready.
 
-        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started. Raises
-        StackError when something cannot be started; what was started before it is stopped again.
+        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started but for further
+        cells. Raises StackError when something cannot be started; what was started before it is stopped again.
         """
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data = data
@@ -47,6 +49,7 @@ class Stack:
         self.notifiers: list[Process] = []
         self._ended: list[Process] = []
         self._redis: RedisServer | None = None
+        self.cells: dict[str, RedisServer] = {}
         self._api: Process | None = None
         self._settings = {
             "root_key_file": str(data / "root.key"),
@@ -60,6 +63,10 @@ class Stack:
                 self._redis = RedisServer(data / "redis")
             self.redis_url = redis_url or self._redis_server.url
             self._settings["redis_url"] = self.redis_url
+            for name in cells:
+                self.cells[name] = RedisServer(data / name / "redis")
+            if cells:
+                self._settings["config"] = str(self._configured())
             self.start_api()
             for _ in range(workers):
                 self.start_worker()
@@ -141,7 +148,8 @@ class Stack:
 
     def processes(self) -> list[Process]:
         """Return all that should be running now."""
-        return [self.api, *self.workers, *self.notifiers, *([self._redis.process] if self._redis else [])]
+        redis = [*([self._redis] if self._redis else []), *self.cells.values()]
+        return [self.api, *self.workers, *self.notifiers, *(server.process for server in redis)]
 
     def kill(self, name: str) -> None:
         """End one process at once (SIGKILL): "redis", "api", "worker-1" and so on."""
@@ -160,8 +168,23 @@ class Stack:
             process.ask_to_stop()
         for process in processes:
             process.stop(patience=_DRAIN)
-        if self._redis:
-            self._redis.stop()
+        for server in [*self.cells.values(), *([self._redis] if self._redis else [])]:
+            server.stop()
+
+    def _configured(self) -> Path:
+        """Write the tables of the further cells into a file of settings, which holds no others."""
+        file = self.data / "cells.toml"
+        file.write_text(
+            "".join(
+                f"[cells.{name}]\n"
+                f"redis_url = {json.dumps(server.url)}\n"
+                f"root_key_file = {json.dumps(str(self.data / name / 'root.key'))}\n"
+                f"create_root_key = true\n"
+                f"audio_directory = {json.dumps(str(self.data / name / 'audio'))}\n"
+                for name, server in self.cells.items()
+            )
+        )
+        return file
 
     @property
     def _redis_server(self) -> RedisServer:

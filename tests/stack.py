@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -58,7 +58,7 @@ def assert_all_expire(redis_url: str) -> None:
 class StartStack(Protocol):
     """Start a stack of its own for one test."""
 
-    def __call__(self, *, workers: int = 1, **settings: str) -> Stack: ...
+    def __call__(self, *, workers: int = 1, cells: Sequence[str] = (), **settings: str) -> Stack: ...
 
 
 class StackUnderTest(Stack):
@@ -86,6 +86,15 @@ def redis_server() -> Iterator[RedisServer]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def other_redis_server() -> Iterator[RedisServer]:
+    """Give the Redis of a second cell."""
+    with temporary_directory() as directory:
+        server = RedisServer(directory)
+        yield server
+        server.stop()
+
+
 @pytest.fixture
 def nothing_is_kept_forever(redis_server: RedisServer) -> Iterator[None]:
     """Fail a test that leaves a key without expiry other than those that may stay."""
@@ -102,6 +111,16 @@ async def redis(redis_server: RedisServer, nothing_is_kept_forever: None) -> Asy
     client = Redis.from_url(redis_server.url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def other_redis(other_redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """Give a client of the second cell's empty Redis, likewise."""
+    client = Redis.from_url(other_redis_server.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+    assert_all_expire(other_redis_server.url)
 
 
 @pytest.fixture(scope="session")
@@ -129,18 +148,24 @@ def fresh_stack() -> Iterator[StartStack]:
     """
     with ExitStack() as cleanup:
 
-        def start(*, workers: int = 1, **settings: str) -> Stack:
-            return cleanup.enter_context(running_stack(settings, workers=workers))
+        def start(*, workers: int = 1, cells: Sequence[str] = (), **settings: str) -> Stack:
+            return cleanup.enter_context(running_stack(settings, workers=workers, cells=cells))
 
         yield start
 
 
 @contextmanager
-def running_stack(settings: Mapping[str, str] | None = None, *, workers: int = 1) -> Iterator[Stack]:
+def running_stack(
+    settings: Mapping[str, str] | None = None, *, workers: int = 1, cells: Sequence[str] = ()
+) -> Iterator[Stack]:
     """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
-    with temporary_directory() as directory, StackUnderTest(directory, settings=settings, workers=workers) as running:
+    with (
+        temporary_directory() as directory,
+        StackUnderTest(directory, settings=settings, workers=workers, cells=cells) as running,
+    ):
         if not workers:
             offer_without_a_worker(running.redis_url)
         yield running
-        with suppress(blocking.ConnectionError, blocking.TimeoutError):
-            assert_all_expire(running.redis_url)
+        for url in (running.redis_url, *(server.url for server in running.cells.values())):
+            with suppress(blocking.ConnectionError, blocking.TimeoutError):
+                assert_all_expire(url)
