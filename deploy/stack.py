@@ -40,8 +40,8 @@ class Stack:
     ) -> None:
         """Start everything and wait until it is ready.
 
-        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started but for further
-        cells. Raises StackError when something cannot be started; what was started before it is stopped again.
+        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started but those of
+        `cells`. Raises StackError when something cannot be started; what was started before it is stopped again.
         """
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data = data

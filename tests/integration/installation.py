@@ -1,12 +1,13 @@
 """An installation of two cells on two real Redis servers, put together as the API does it; and crashes of a command."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
@@ -71,10 +72,8 @@ class Installation:
     async def left_ago(self, moment: datetime) -> None:
         """Have the tenant have left its former cells at that moment."""
         known = await self.retention.tenants.get(self.tenant)
-        former = [
-            {"cell": each.cell, "plan": each.plan, "moved": moment, "carried": each.carried} for each in known.former
-        ]
-        await self.retention.tenants.update(self.tenant, former=tuple(type(known.former[0])(**each) for each in former))
+        former = tuple(msgspec.structs.replace(each, moved=moment) for each in known.former)
+        await self.retention.tenants.update(self.tenant, former=former)
 
 
 async def finish(cell: Cell, job: Job) -> None:
@@ -84,8 +83,8 @@ async def finish(cell: Cell, job: Job) -> None:
         await cell.holding.finish(held, RESULTS)
 
 
-def settings_of(redis_url: str, other_url: str, directory: Path) -> Settings:
-    """Return the settings of the two cells."""
+def settings_of(redis_url: str, others: Mapping[str, str], directory: Path) -> Settings:
+    """Return the settings of a home cell and others, by the addresses of their Redis servers."""
     return Settings(
         redis_url=redis_url,
         root_key_file=directory / "root.key",
@@ -93,12 +92,13 @@ def settings_of(redis_url: str, other_url: str, directory: Path) -> Settings:
         audio_directory=directory / "audio",
         request_log=True,
         cells={
-            "acme": CellSettings(
-                redis_url=other_url,
-                root_key_file=directory / "acme" / "root.key",
+            name: CellSettings(
+                redis_url=url,
+                root_key_file=directory / name / "root.key",
                 create_root_key=True,
-                audio_directory=directory / "acme" / "audio",
+                audio_directory=directory / name / "audio",
             )
+            for name, url in others.items()
         },
     )
 
@@ -106,8 +106,8 @@ def settings_of(redis_url: str, other_url: str, directory: Path) -> Settings:
 @asynccontextmanager
 async def installed(home: Redis, acme: Redis, directory: Path) -> AsyncIterator[Installation]:
     """Give an installation on these two servers."""
-    urls = [f"unix://{client.connection_pool.connection_kwargs['path']}" for client in (home, acme)]
-    settings = settings_of(*urls, directory)
+    home_url, acme_url = [f"unix://{redis.connection_pool.connection_kwargs['path']}" for redis in (home, acme)]
+    settings = settings_of(home_url, {"acme": acme_url}, directory)
     async with open_retention(settings, role="admin") as retention:
         yield Installation(
             settings=settings,
@@ -126,7 +126,7 @@ class Crash(BaseException):
 
 @contextmanager
 def crashing_after(commands: int) -> Iterator[None]:
-    """Have what is sent to any Redis after so many messages end in Crash, and all that comes then not be sent either."""
+    """Have the next message to any Redis after so many end in Crash, and all later ones not be sent either."""
     left = commands
     sent = AbstractConnection.send_packed_command
 

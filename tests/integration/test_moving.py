@@ -85,8 +85,7 @@ async def test_an_erasure_and_a_deletion_reach_every_cell(installation: Installa
         await installation.move(cell)
         place = await installation.retention.of(installation.tenant)
         await place.tenants.update(installation.tenant, learning_opt_out=False)
-        for customer in ("c", "c", None):
-            jobs.append(await installation.submit(customer=customer))
+        jobs += [await installation.submit(customer=customer) for customer in ("c", "c", None)]
         await finish(place, jobs[-3])
     assert await installation.retention.jobs.erase_customer(installation.tenant, "c") == 4
     assert await installation.listed() == [jobs[5].id, jobs[2].id]
