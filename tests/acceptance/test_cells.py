@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 import redis as blocking
 
-from deploy.stack import Stack, StackError
+from deploy.processes import StackError
+from deploy.stack import Stack
 from tests.acceptance.client import Client
 from tests.recognizers import QUICK, recording
 from tests.stack import StartStack, wait_until
@@ -42,11 +43,12 @@ def said_by_the_api(stack: Stack, event: str) -> list[dict[str, Any]]:
 
 async def test_a_cell_has_its_own_workers_and_its_own_outages(fresh_stack: StartStack) -> None:
     """Its jobs are done there; while its Redis is killed, or silent, its tenant gets 503, and nobody else notices."""
-    stack = fresh_stack(cells=["acme"], **QUICK)
+    stack = fresh_stack(workers=1, cells=["acme"], **QUICK)
     _, key = premium(stack)
     async with Client(stack.url, stack.apikey) as client, Client(stack.url, key) as acme:
         status, body = await acme.try_to_submit(recording(0))
         assert (status, body["error"]) == (503, "No recognition engine has started yet; try again.")
+        assert [(await each.models())[0] for each in (client, acme)] == [200, 503]
         stack.start_worker(cell="acme")
         mine, theirs = await completes(client, recording(0)), await completes(acme, recording(0))
         with (
@@ -89,7 +91,7 @@ async def test_a_cell_has_its_own_workers_and_its_own_outages(fresh_stack: Start
 
 async def test_a_tenant_moves_under_way(fresh_stack: StartStack) -> None:
     """What runs completes in the old cell, what comes after runs in the new one; deleted, nothing is left in either."""
-    stack = fresh_stack(cells=["acme"], **QUICK)
+    stack = fresh_stack(workers=1, cells=["acme"], **QUICK)
     stack.start_worker(cell="acme")
     tenant, key = stack.new_tenant("moves")
     async with Client(stack.url, key) as client:
