@@ -1,6 +1,7 @@
 """The one place that names the concrete parts and puts them together."""
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,11 +15,11 @@ from redis.asyncio import Redis
 from retention.audio import AudioDirectory
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
-from retention.cell_settings import HOME
+from retention.cell_settings import HOME, CellSettings
 from retention.cells import Cell, Cells
 from retention.connection import connect, reaching_redis
 from retention.egress import Egress, parse_networks
-from retention.errors import Unavailable
+from retention.errors import KeyUnavailable, SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.job import TenantId
 from retention.keyring import Keyring, read_root_key
@@ -33,6 +34,7 @@ from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
 from retention.routing import RoutedCallbacks, RoutedJobs, Routes
+from retention.seal import Key
 from retention.service import JobService
 from retention.settings import Settings
 from retention.store import JobStore
@@ -71,9 +73,16 @@ async def open_retention(settings: Settings, *, role: Literal["api", "admin"]) -
     """
     async with _egress(settings) as egress:
         cell = partial(_open_cell, settings, egress=egress, retries=3)
+
+        @asynccontextmanager
+        async def another(name: str) -> AsyncIterator[Cell]:
+            await _check_apart(settings, name, cells.at_hand())  # first: opening makes the keys of a new cell
+            async with cell(name, wait=False) as opened:
+                yield opened
+
         async with (
             cell(HOME, wait=role == "api") as home,
-            Cells.around(home, tuple(settings.cells), partial(cell, wait=False)) as cells,
+            Cells.around(home, tuple(settings.cells), another) as cells,
         ):
             # How long a job may live on in a cell that its tenant leaves now: an upload that has begun ends, nobody
             # works on it before its key expires, it completes in that moment, and its result is kept.
@@ -121,7 +130,7 @@ async def _open_cell(settings: Settings, name: str, *, egress: Egress, retries: 
     """Open a cell. With `wait`, its Redis is waited for; else Unavailable is raised."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
     own = settings.of_cell(name)
-    root = read_root_key(own.root_key_file, create=own.create_root_key)
+    root = _root(own)
     audio = AudioDirectory(own.audio_directory)
     await audio.prepare()
     logged_audio = LoggedAudio(own.audio_directory)
@@ -192,6 +201,19 @@ async def _open_cell(settings: Settings, name: str, *, egress: Egress, retries: 
             redis=redis,
         )
         await jobs.close()
+
+
+def _root(own: CellSettings) -> Key:
+    return read_root_key(own.root_key_file, create=own.create_root_key)
+
+
+async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> None:
+    """Refuse a cell whose root key opens another's keys: a copy of that one's, under whatever name it is kept."""
+    root = _root(settings.of_cell(name))
+    for other in others:
+        with contextlib.suppress(KeyUnavailable, Unavailable):
+            await Keyring.open(other.redis, root)
+            raise SettingsError(f"root_key_file: the cells {other.name} and {name} must not share a root key")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

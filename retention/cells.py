@@ -102,7 +102,15 @@ class Cells:
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._opened[name] = asyncio.create_task(self._stack.enter_async_context(self._opening(name)))
             task.add_done_callback(_ask)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except Unavailable as error:
+            raise Unavailable(f"cell {name}: {error}") from error
+
+    def at_hand(self) -> list[Cell]:
+        """Return the cells that are open."""
+        done = [task for task in self._opened.values() if task.done() and not task.cancelled()]
+        return [self.home, *(task.result() for task in done if task.exception() is None)]
 
     async def serving(self, name: str) -> Cell:
         """Return a cell for a request: whatever is wrong with it is Unavailable, and the trouble of its tenants."""

@@ -1,6 +1,7 @@
 """Cells at hand: opened when they are needed, and the trouble of one is the trouble of its tenants alone."""
 
 import asyncio
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -39,7 +40,7 @@ async def test_a_cell_that_is_away_keeps_nobody_else_waiting(settings: Settings)
         assert (await retention.of(mine.id)).name == HOME
         acmes = await retention.tenancy.create("acme's", cell="acme")
         assert (await retention.of(acmes.id)).name == "acme"
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unavailable, match="cell away: "):
             await retention.tenancy.create("its", cell="away")
         its = await retention.tenants.add(msgspec.structs.replace(mine, id="t", cell="away"))
         for ask in (retention.of(its.id), retention.jobs.latest(its.id), retention.jobs.erase_customer(its.id, "c")):
@@ -75,6 +76,19 @@ async def test_what_is_wrong_with_a_cell_is_the_trouble_of_its_tenants(
             with pytest.raises(error):
                 await retention.cells.get("acme")
             assert (await retention.of(installation.tenant)).name == HOME
+
+
+async def test_a_copy_of_a_root_key_is_refused(settings: Settings, other_redis: Redis, tmp_path: Path) -> None:
+    """Whatever it is called: its cell is not opened, and has no tenant."""
+    async with open_retention(settings, role="admin"):
+        pass
+    (tmp_path / "acme").mkdir()
+    shutil.copy(tmp_path / "root.key", tmp_path / "acme" / "root.key")
+    async with open_retention(settings, role="admin") as retention:
+        for _ in range(2):
+            with pytest.raises(SettingsError, match="the cells home and acme must not share a root key"):
+                await retention.tenancy.create("acme's", cell="acme")
+    assert await other_redis.keys() == []
 
 
 async def test_all_who_wait_share_one_attempt_and_the_next_is_a_new_one() -> None:
