@@ -88,23 +88,17 @@ async def open_retention(settings: Settings, *, role: Literal["api", "admin"]) -
             # works on it before its key expires, it completes in that moment, and its result is kept.
             life = settings.upload_within + 2 * settings.patience + settings.max_results_ttl
             routes = Routes(cells, life=life)
-            watching = [asyncio.create_task(cells.watch())] if role == "api" else []
-            try:
-                yield Retention(
-                    cells=cells,
-                    tenants=home.tenants,
-                    tenancy=Tenancy(cells),
-                    tokens=Tokens(
-                        keyring=home.keyring, tenants=home.tenants, store=home.store, life=settings.token_life
-                    ),
-                    routes=routes,
-                    jobs=RoutedJobs(routes),
-                    callbacks=RoutedCallbacks(routes),
-                )
-            finally:
-                for task in watching:
-                    task.cancel()
-                await asyncio.gather(*watching, return_exceptions=True)
+            if role == "api":
+                cells.watch()
+            yield Retention(
+                cells=cells,
+                tenants=home.tenants,
+                tenancy=Tenancy(cells),
+                tokens=Tokens(keyring=home.keyring, tenants=home.tenants, store=home.store, life=settings.token_life),
+                routes=routes,
+                jobs=RoutedJobs(routes),
+                callbacks=RoutedCallbacks(routes),
+            )
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
 from retention.cell_settings import HOME
 from retention.egress import Egress
+from retention.ending import end
 from retention.errors import KeyUnavailable, RetentionError, SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.keyring import Keyring
@@ -72,6 +73,7 @@ class Cells:
         self._opening = opening
         self._stack = AsyncExitStack()
         self._opened: dict[str, asyncio.Task[Cell]] = {}
+        self._watching: list[asyncio.Task[None]] = []
 
     @classmethod
     @asynccontextmanager
@@ -84,9 +86,8 @@ class Cells:
             try:
                 yield cells
             finally:
-                for task in cells._opened.values():
-                    task.cancel()
-                await asyncio.gather(*cells._opened.values(), return_exceptions=True)
+                for task in (*cells._watching, *cells._opened.values()):
+                    await end(task, again_after=2.0)  # it may have connections to close
 
     async def get(self, name: str) -> Cell:
         """Return a cell, opened if it is not yet. All who wait for that share one attempt.
@@ -123,11 +124,9 @@ class Cells:
         """Return the one cell of that name, or all. Raises what `get` does."""
         return [await self.get(each) for each in ([name] if name else self.names)]
 
-    async def watch(self) -> None:
-        """Open every cell as soon as it can be, and log when one ceases to be fit, why, and when it is fit again."""
-        async with asyncio.TaskGroup() as group:
-            for name in self.names[1:]:
-                group.create_task(self._watch(name))
+    def watch(self) -> None:
+        """From now on open cells as soon as they can be, and log when one is not fit, why, and when it is fit again."""
+        self._watching = [asyncio.create_task(self._watch(name)) for name in self.names[1:]]
 
     async def _watch(self, name: str) -> None:
         before: str | None = None

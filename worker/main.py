@@ -10,11 +10,12 @@ import structlog
 
 from retention.bootstrap import open_own_cell
 from retention.delivery import RECOGNIZE
+from retention.ending import end
 from retention.errors import SettingsError
 from retention.settings import Settings
 from worker import sandbox
 from worker.caretaker import look_after
-from worker.leases import LeasedWorker, end, func
+from worker.leases import LeasedWorker, func
 from worker.recognizers import installed
 from worker.tasks import Tools, recognize
 from worker.transcriber import EngineUnusable, Transcriber
