@@ -188,6 +188,22 @@ async def test_two_tenants_cannot_both_have_the_last_cell(installation: Installa
     assert await installation.acme_redis.hkeys("volant:tenants") == [created[0].id.encode()]
 
 
+async def test_a_move_that_is_refused_at_the_last_moment_leaves_nothing_behind(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another tenant took the cell between the first look and the step that counts."""
+    taken = await installation.retention.tenancy.create("taken", plan="premium", cell="acme")
+
+    async def unseen(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(installation.retention.tenancy, "_check", unseen)
+    with pytest.raises(CellRefused):
+        await installation.move("acme")
+    assert await installation.acme_redis.hkeys("volant:tenants") == [taken.id.encode()]
+    assert (await installation.retention.tenants.get(installation.tenant)).cells == ("home",)
+
+
 async def test_what_is_deleted_of_a_tenant_that_home_forgot_is_looked_for_everywhere(
     installation: Installation,
 ) -> None:

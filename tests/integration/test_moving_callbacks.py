@@ -190,6 +190,28 @@ async def test_what_was_registered_in_the_new_cell_keeps_its_secret(installation
     assert await known_at(installation) == (None, None)
 
 
+async def test_what_was_registered_in_the_new_cell_outlives_what_is_taken_back_in_the_old(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was carried is taken back with its source."""
+    await installation.register("old", customer="c")
+    await installation.acme.tenants.copy(await installation.retention.tenants.get(installation.tenant))
+    began = await installation.acme.jobs.now()
+    await installation.acme.registrations.keep(installation.tenant, URL, "new", customer=None, began=began)
+    adopt = installation.acme.registrations.adopt
+
+    async def and_take_back(*arguments: object) -> bytes:
+        await installation.home.registrations.remove(installation.tenant, URL)
+        return await adopt(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(installation.acme.registrations, "adopt", and_take_back)
+    await installation.move("acme")
+    home, acme = await known_at(installation)
+    assert home is None
+    assert acme is not None
+    assert acme.secret == "new"
+
+
 async def test_a_tenant_that_moves_while_it_registers_is_told_to_repeat(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
