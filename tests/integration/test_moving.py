@@ -6,6 +6,7 @@ import pytest
 
 from retention.errors import NotFound, TenantGone
 from retention.job import Completed, Processing, new_job_id
+from retention.tenants import Tenant
 from tests.integration.cell import RESULTS, SUBMISSION, spoken
 from tests.integration.installation import Installation, crashes, finish
 
@@ -231,3 +232,30 @@ async def test_a_tenant_that_is_deleted_while_it_is_changed_stays_deleted(
     for cell in (installation.home, installation.acme):
         with pytest.raises(NotFound):
             await cell.tenants.get(installation.tenant)
+
+
+async def test_a_cell_knows_in_the_end_what_home_knows(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though home learned something else, or forgot the tenant, while the cell was told."""
+    tenancy, tenants = installation.retention.tenancy, installation.acme.tenants
+    await installation.move("acme")
+    copy = tenants.copy
+
+    async def and_rename(known: Tenant) -> None:
+        if known.name == "first":
+            await installation.home.tenants.update(installation.tenant, name="later")
+        await copy(known)
+
+    async def and_delete(known: Tenant) -> None:
+        await tenancy.delete(installation.tenant)
+        await copy(known)
+
+    monkeypatch.setattr(tenants, "copy", and_rename)
+    await tenancy.update(installation.tenant, name="first")
+    assert (await tenants.get(installation.tenant)).name == "later"
+    monkeypatch.setattr(tenants, "copy", and_delete)
+    with pytest.raises(NotFound):
+        await tenancy.update(installation.tenant, name="last")
+    with pytest.raises(NotFound):
+        await tenants.get(installation.tenant)
