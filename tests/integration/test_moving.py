@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from retention.errors import NotFound, TenantGone
+from retention.errors import NotFound, TenantGone, Unavailable
 from retention.job import Completed, Processing, new_job_id
 from retention.tenants import Tenant
 from tests.integration.cell import RESULTS, SUBMISSION, spoken
@@ -262,3 +262,39 @@ async def test_a_cell_knows_in_the_end_what_home_knows(
         await tenancy.update(installation.tenant, name="last")
     with pytest.raises(NotFound):
         await tenants.get(installation.tenant)
+
+
+async def test_a_deletion_takes_what_it_can_reach_and_says_that_there_is_more(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell that is away keeps neither the credentials nor what is elsewhere; the next try finds it again."""
+    await installation.move("acme")
+    there = await installation.submit()
+    await installation.move("home")
+    here = await installation.submit()
+    now = await installation.home.jobs.now()
+    key = await installation.retention.tenants.create_key(installation.tenant, now=now)
+
+    async def away(_: object) -> int:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(installation.acme.jobs, "delete_tenant", away)
+    with pytest.raises(Unavailable):
+        await installation.retention.tenancy.delete(installation.tenant)
+    assert await installation.retention.tenants.authenticate(key) is None
+    assert [await installation.is_at(*each) for each in ((installation.home, here), (installation.acme, there))] == [
+        False,
+        True,
+    ]
+    monkeypatch.undo()
+    assert await installation.retention.tenancy.delete(installation.tenant) == 1
+
+
+async def test_a_tenant_that_never_was_in_the_home_cell_is_deleted_there_too(installation: Installation) -> None:
+    """Its record and its keys are kept there."""
+    tenant = (await installation.retention.tenancy.create("acme's", cell="acme")).id
+    await installation.retention.tenants.create_key(tenant, now=await installation.home.jobs.now())
+    assert await installation.retention.tenancy.delete(tenant) == 0
+    for redis in (installation.home_redis, installation.acme_redis):
+        assert not await redis.hexists("volant:tenants", tenant)
+    assert await installation.home_redis.hlen("volant:apikeys") == 0
