@@ -176,6 +176,14 @@ def test_callbacks_are_seen_and_replayed_in_all_cells(commands: Commands) -> Non
     job = commands.do(die)
     commands.run("tenant", "update", tenant, "--cell", "acme")
     assert commands.run("callbacks", "list", tenant).split()[1:] == ["unsigned", URL.partition("?")[0]]
+
+    async def register(retention: Retention) -> None:
+        acme = await retention.cells.get("acme")
+        began = await acme.jobs.now()
+        await acme.registrations.keep(tenant, "https://late.example/", None, customer=None, began=began)
+
+    commands.do(register)
+    assert "https://late.example/" in commands.run("callbacks", "list", tenant)
     dead = commands.run("callbacks", "dead")
     assert dead.split()[:3] == [tenant, job, "recognitions.completed"]
     assert commands.run("callbacks", "dead", "--cell", "acme") == ""
