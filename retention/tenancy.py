@@ -53,6 +53,7 @@ class Tenancy:
         try:
             if plan == "premium":
                 await place.custody.create(tenant.id)
+                await place.custody.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
             return await self._tenants.add(tenant)
         except CellRefused:
             await _forget(place, tenant.id)
@@ -171,6 +172,8 @@ class Tenancy:
                 " nothing new comes under it, and so it does not under another by a move"
             )
         await place.custody.create(known.id, expires=own.expires if own else None)
+        if wanted.cell not in known.cells:  # else workers bring under it what there is
+            await place.custody.rewrap(KeyId(known.id))
 
     async def _check(self, tenant: Tenant) -> None:
         check_separate(tenant, {known.id: known for known in await self._tenants.all()})

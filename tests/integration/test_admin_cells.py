@@ -1,6 +1,7 @@
 """The administrator's command line over two cells: every command finds what is in either."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -193,3 +194,70 @@ def test_callbacks_are_seen_and_replayed_in_all_cells(commands: Commands) -> Non
     assert commands.run("callbacks", "dead", "--cell", "home") == dead
     assert commands.run("callbacks", "replay", tenant, job) == "1 to be sent\n"
     assert commands.refused("callbacks", "replay", tenant, job) == "Error: there is no such dead notification\n"
+
+
+def test_keys_are_those_of_the_tenants_cell(commands: Commands) -> None:
+    """Where the tenant is now, unless another cell is named; `common` is that of home."""
+    tenant = commands.run("tenant", "create", "one", "--plan", "premium", "--cell", "acme").strip()
+    assert "wraps with version 2" in commands.run("key", "rotate", tenant)
+    assert commands.run("key", "list", "--cell", "home") == ""
+    assert tenant in commands.run("key", "list", "--cell", "acme")
+    assert commands.run("key", "list").endswith("  cell acme\n")
+    assert "there is no" in commands.refused("key", "disable", tenant, "--cell", "home")
+    commands.run("key", "disable", tenant)
+    assert commands.run("key", "enable", tenant, "--cell", "acme") == f"{tenant} is active\n"
+
+
+def test_a_key_is_brought_into_a_cell_before_the_move(commands: Commands, tmp_path: Path) -> None:
+    """The refused move names the commands, and these let it go on."""
+    tenant = commands.run("tenant", "create", "one").strip()
+    material = tmp_path / "key.bin"
+    material.touch(mode=0o600)
+    material.write_bytes(os.urandom(32))
+
+    def bring(*options: str) -> None:
+        token, wrapped, proof = (tmp_path / name for name in ("token.json", "wrapped.bin", "proof.bin"))
+        for file in (wrapped, proof):
+            file.unlink(missing_ok=True)
+        token.write_text(commands.run("key", "import-token", tenant, *options))
+        given = ["--material", str(material), "--out-material", str(wrapped), "--out-proof", str(proof)]
+        commands.run("key", "prepare", "--token", str(token), *given)
+        id_ = msgspec.json.decode(token.read_bytes())["id"]
+        given = ["--token", id_, "--material", str(wrapped), "--proof", str(proof)]
+        commands.run("key", "import", tenant, *given, *options)
+
+    bring()
+    refused = commands.refused("tenant", "update", tenant, "--cell", "acme")
+    assert "`volant key import-token` and `volant key import`, both with `--cell acme`" in refused
+    bring("--cell", "acme")
+    commands.run("tenant", "update", tenant, "--cell", "acme")
+    assert [line.split()[3] for line in commands.run("key", "list").splitlines()] == ["imported"] * 2
+    assert commands.run("tenant", "list").split()[2:4] == ["plus", "acme"]
+
+
+def test_each_cell_has_an_audit_log(commands: Commands) -> None:
+    """A tenant's records are shown from all its cells; each chain is proven for itself."""
+    tenant = commands.run("tenant", "create", "one", "--plan", "premium", "--cell", "acme").strip()
+    listed = commands.run("audit", "list", tenant).splitlines()
+    assert {(line.split()[2], "cell=acme" in line) for line in listed} == {
+        ("volant.tenant.create", False),
+        ("volant.key.create", True),
+    }
+    assert "volant.key.create" not in commands.run("audit", "list", "--cell", "home")
+    assert commands.run("audit", "verify", "--cell", "acme").startswith("whole, from record 1 to ")
+    assert "volant.key.create" in commands.run("audit", "export", "--cell", "acme")
+    commands.run("tenant", "delete", "--yes", tenant)
+    for cell in ("home", "acme"):
+        events = [line.split()[2:4] for line in commands.run("audit", "list", "--cell", cell).splitlines()]
+        assert events.count(["volant.tenant.delete", "pending"]) == 1
+        assert events.count(["volant.tenant.delete", "success"]) == 1
+
+
+def test_what_is_a_cells_own_is_asked_for_by_its_name(commands: Commands) -> None:
+    """The horizon of erasures, the root, a tenant's limits."""
+    tenant = commands.run("tenant", "create", "one", "--cell", "acme").strip()
+    assert commands.run("erasure", "status", "--cell", "acme").startswith("oldest erasure")
+    assert commands.run("root", "check", "--cell", "acme") == "root: file\nwraps and unwraps\n"
+    commands.logged(tenant)
+    assert commands.run("tenant", "limits", tenant).splitlines()[4].split() == ["tenant", "waiting", "100000", "0"]
+    assert "there is no cell other" in commands.refused("root", "check", "--cell", "other")
