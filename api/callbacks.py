@@ -29,9 +29,10 @@ async def register(request: web.Request) -> web.Response:
         raise _WRONG_SECRET.problem()
     customer = customer_of(request)
     retention = request.app[RETENTION]
-    began = await retention.jobs.now()
+    cell = await retention.of(request[TENANT])
+    began = await cell.jobs.now()
     try:
-        new = await retention.callbacks.register(request[TENANT], url, secret, customer=customer, began=began)
+        new = await retention.callbacks.register(request[TENANT], url, secret, customer=customer, began=began, at=cell)
     except ChallengeFailed as error:
         raise Problem(400, f"unable to register callback url '{printable(url)}', {error}") from None
     except TooManyChallenges as error:

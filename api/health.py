@@ -18,7 +18,10 @@ async def live(_request: web.Request) -> web.Response:
 
 
 async def ready(request: web.Request) -> web.Response:
-    """Answer 200 when what the service depends on is fit for work, and 503 otherwise."""
+    """Answer 200 when what the service depends on is fit for work, and 503 otherwise.
+
+    That is the home cell. One tenant's cell must not take the front away from all others: its troubles are logged.
+    """
     retention = request.app[RETENTION]
     try:
         await retention.jobs.check()

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from api import answers, responses
 from api.addresses import base
-from api.context import RETENTION
+from api.context import RETENTION, TENANT
 from api.operations import BASE, Answer, Field, Operation
 from api.problems import ANSWERS, Problem, Refusal, printable
 from retention.errors import NothingOffered
@@ -13,13 +13,13 @@ from retention.offer import DEFAULT_MODEL, models
 
 async def every(request: web.Request) -> web.Response:
     """List all models."""
-    offer = await request.app[RETENTION].offers.current()
+    offer = await (await request.app[RETENTION].of(request[TENANT])).offers.current()
     return responses.models(list(models(offer)), engine=offer.engine, url=_url(request))
 
 
 async def one(request: web.Request) -> web.Response:
     """Show one model. Raises Problem 404 when it is not served."""
-    offer = await request.app[RETENTION].offers.current()
+    offer = await (await request.app[RETENTION].of(request[TENANT])).offers.current()
     name = request.match_info["model"]
     for model in models(offer):
         if model.name == name:

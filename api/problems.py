@@ -71,6 +71,7 @@ ANSWERS: Mapping[type[errors.RetentionError], Refusal] = {
     errors.Superseded: UNAVAILABLE,  # the service decides again by itself; a client that sees it may, too
     errors.TenantGone: UNAUTHORIZED,  # its credentials went with it
     errors.CustomerErased: Refusal(HTTPStatus.BAD_REQUEST, "the customer's data was erased while this request came in"),
+    errors.CellRefused: INTERNAL,  # only an operator's command moves a tenant
     errors.NotRegistered: Refusal(HTTPStatus.BAD_REQUEST, "the callback url is not registered"),
     errors.ChallengeFailed: Refusal(HTTPStatus.BAD_REQUEST, "the callback url could not be registered"),
     errors.TooManyChallenges: Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many callback urls were registered"),

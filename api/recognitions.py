@@ -10,6 +10,7 @@ from api.context import CREDENTIAL, JOB, RETENTION, SETTINGS, TENANT
 from api.customers import customer_of
 from api.learning import opted_out
 from api.problems import JOB_NOT_FOUND, Problem, printable
+from retention.cells import Cell
 from retention.errors import NotRegistered
 from retention.job import Callback, JobId
 
@@ -19,19 +20,20 @@ _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 async def create(request: web.Request) -> web.Response:
     """Accept a job. What headers and query show to be unacceptable is refused before the body is invited."""
     settings = request.app[SETTINGS]
-    wishes = parameters.read(request.query, settings, await request.app[RETENTION].offers.current())
+    # Once for the whole request: where the callback URL is known, the job must go, should its tenant move meanwhile.
+    cell = await request.app[RETENTION].of(request[TENANT])
+    wishes = parameters.read(request.query, settings, await cell.offers.current())
     customer = customer_of(request)
     declared = media_types.declared(request.headers.get("Content-Type", ""))
     credential = request[CREDENTIAL]
     # What is more than may wait in all would be refused whenever it came.
     most = credential.least("bytes", otherwise=settings.max_upload)
-    jobs = request.app[RETENTION].jobs
     # Before the body: a store that cannot be reached or a disabled key refuses now, and an erasure from now on counts
     # for this upload.
-    async with jobs.upload(credential, size=uploads.announced(request, most=most)) as began:
-        callback = await _callback(request, wishes.told)
+    async with cell.jobs.upload(credential, size=uploads.announced(request, most=most)) as began:
+        callback = await _callback(request, wishes.told, cell)
         head, audio = await uploads.open_audio(request, settings, most=most)
-        job = await jobs.submit(
+        job = await cell.jobs.submit(
             credential,
             wishes.submission(media_types.settle(declared, head), began=began, learning_opt_out=opted_out(request)),
             auth.still_authenticated(request, audio),
@@ -66,11 +68,11 @@ async def delete(request: web.Request) -> web.Response:
     return responses.deleted()
 
 
-async def _callback(request: web.Request, told: parameters.Told | None) -> Callback | None:
+async def _callback(request: web.Request, told: parameters.Told | None, cell: Cell) -> Callback | None:
     if told is None:
         return None
     try:
-        return await request.app[RETENTION].callbacks.subscribe(request[TENANT], told.url, told.events)
+        return await request.app[RETENTION].callbacks.subscribe(request[TENANT], told.url, told.events, at=cell)
     except NotRegistered:
         raise Problem(400, f"callback url '{printable(told.url)}' is not registered") from None
 

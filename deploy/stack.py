@@ -8,7 +8,7 @@ import json
 import shlex
 import ssl
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,8 @@ class Stack:
     """A running Redis, API and workers; a context manager that stops them, Redis last.
 
     Public: `url` of the API's first listener, `urls` of all by name, `redis_url`, `data` (the directory that holds
-    everything they store), `api`, `redis`, `workers` and `notifiers` (the processes).
+    everything they store), `api`, `redis`, `workers` and `notifiers` (the processes), `cells` (the Redis servers of
+    further cells, by name; a worker of one is started with `start_worker(cell=…)`).
     """
 
     def __init__(
@@ -36,15 +37,16 @@ class Stack:
         redis_url: str = "",
         workers: int = 1,
         notifiers: int = 1,
+        cells: Sequence[str] = (),
         users: Path | None = None,
         ca: Path | None = None,
     ) -> None:
         """Start everything and wait until it is ready.
 
-        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started. `users` is
-        a directory of `deploy.acl`: then each process has the Redis user that is its role's. `ca` is the authority of
-        the API's certificate, if it has one. Raises StackError when something cannot be started; what was started
-        before it is stopped again.
+        `settings` override the defaults by name (`{"lease": "3"}`). With `redis_url` no Redis is started but those of
+        `cells`. `users` is a directory of `deploy.acl`: then each process has the Redis user that is its role's, in
+        every cell. `ca` is the authority of the API's certificate, if it has one. Raises StackError when something
+        cannot be started; what was started before it is stopped again.
         """
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.data = data
@@ -54,6 +56,7 @@ class Stack:
         self._ended: list[Process] = []
         self._redis: RedisServer | None = None
         self._users = users
+        self.cells: dict[str, RedisServer] = {}
         self._api: Process | None = None
         self._settings = {
             "root_key_file": str(data / "root.key"),
@@ -62,11 +65,14 @@ class Stack:
             "port": "0",
             **(settings or {}),
         }
+        with_users = ["--aclfile", str(users / "users.acl")] if users else []
         try:
             if not redis_url:
-                self._redis = RedisServer(data / "redis", *(["--aclfile", str(users / "users.acl")] if users else []))
+                self._redis = RedisServer(data / "redis", *with_users)
             self.redis_url = redis_url or self._redis_server.url
             self._settings["redis_url"] = self.redis_url
+            for name in cells:
+                self.cells[name] = RedisServer(data / name / "redis", *with_users)
             self.start_api()
             for _ in range(workers):
                 self.start_worker()
@@ -112,7 +118,7 @@ class Stack:
         """
         done = subprocess.run(
             ["volant", *arguments],  # noqa: S607 - the PATH is ours
-            env=environment({**self._settings, **self._user("admin")}),
+            env=environment(self._settings_of("admin")),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -149,7 +155,8 @@ class Stack:
 
     def processes(self) -> list[Process]:
         """Return all that should be running now."""
-        return [self.api, *self.workers, *self.notifiers, *([self._redis.process] if self._redis else [])]
+        redis = [*([self._redis] if self._redis else []), *self.cells.values()]
+        return [self.api, *self.workers, *self.notifiers, *(server.process for server in redis)]
 
     def kill(self, name: str) -> None:
         """End one process at once (SIGKILL): "redis", "api", "worker-1" and so on."""
@@ -168,8 +175,25 @@ class Stack:
             process.ask_to_stop()
         for process in processes:
             process.stop(patience=_DRAIN)
-        if self._redis:
-            self._redis.stop()
+        for server in [*self.cells.values(), *([self._redis] if self._redis else [])]:
+            server.stop()
+
+    def _configured(self, role: str) -> Path:
+        """Write the tables of the further cells, as a role has them, into a file of settings, which holds no others."""
+        file = self.data / f"cells.{role}.toml"
+        user = "".join(f"{name} = {json.dumps(value)}\n" for name, value in self._user(role).items())
+        file.write_text(
+            "".join(
+                f"[cells.{name}]\n"
+                f"redis_url = {json.dumps(server.url)}\n"
+                f"root_key_file = {json.dumps(str(self.data / name / 'root.key'))}\n"
+                f"create_root_key = true\n"
+                f"audio = {json.dumps(str(self.data / name / 'audio'))}\n"
+                f"{user}"
+                for name, server in self.cells.items()
+            )
+        )
+        return file
 
     @property
     def _redis_server(self) -> RedisServer:
@@ -187,6 +211,10 @@ class Stack:
         process.wait_until(lambda: _said(process, f"{kind} ready") is not None, "ready")
         return process
 
+    def _settings_of(self, role: str) -> dict[str, str]:
+        cells = {"config": str(self._configured(role))} if self.cells else {}
+        return {**self._settings, **self._user(role), **cells}
+
     def _user(self, role: str) -> dict[str, str]:
         if self._users is None:
             return {}
@@ -197,7 +225,7 @@ class Stack:
             name,
             shlex.split(_procfile()[kind]),
             log=self.data / f"{name}.log",
-            environment=environment({**self._settings, **self._user(kind), **settings}),
+            environment=environment({**self._settings_of(kind), **settings}),
         )
 
 

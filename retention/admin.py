@@ -10,8 +10,10 @@ import click
 from retention import log
 from retention.acting import act_as_operator
 from retention.bootstrap import Retention, open_retention
+from retention.cell_settings import HOME
 from retention.errors import (
     AuditBroken,
+    CellRefused,
     KeyDisabled,
     KeyRefused,
     KeyUnavailable,
@@ -24,6 +26,12 @@ from retention.errors import (
 from retention.settings import Settings, load
 
 T = TypeVar("T")
+
+one_cell = click.option("--cell", help="The one cell to look at, by its name in the settings. Default: all.")
+"""The option of commands that concern all cells, unless one is named."""
+
+at_cell = click.option("--cell", default=HOME, help=f"The cell, by its name in the settings. Default: {HOME}.")
+"""The option of commands that concern one cell."""
 
 
 def loaded() -> Settings:
@@ -74,7 +82,7 @@ async def _opened(configured: Settings) -> AsyncIterator[Retention]:
         raise click.ClickException(f"{error} was changed at the same moment: look at it, and try again") from error
     except KeyDisabled as error:
         raise click.ClickException(f"the key {error} is disabled") from error
-    except (SettingsError, KeyUnavailable, KeyRefused, AuditBroken) as error:
+    except (SettingsError, KeyUnavailable, KeyRefused, CellRefused, AuditBroken) as error:
         raise click.ClickException(str(error)) from error
     except RetentionError as error:
         raise click.ClickException(type(error).__name__) from error

@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +11,13 @@ import click
 import msgspec
 from msgspec import Struct
 
-from retention.admin import with_retention
+from retention.admin import at_cell, one_cell, with_retention
 from retention.audit import Audit
 from retention.bootstrap import Retention
+from retention.cell_settings import HOME
 from retention.chain import Link, Linked
+from retention.errors import NotFound
+from retention.job import TenantId
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,23 +34,35 @@ def audit() -> None:
 
 @audit.command("list")
 @click.argument("tenant_id", required=False)
+@one_cell
 @click.option("--last", type=click.IntRange(min=1), default=100, help="How many, at most; 100 unless given.")
-def list_records(tenant_id: str | None, last: int) -> None:
+def list_records(tenant_id: str | None, cell: str | None, last: int) -> None:
     """Print the last records, or a tenant's: number, time, event, outcome, and what there is beside.
 
-    The whole log is verified on the way.
+    The whole log is verified on the way; of a tenant those of home and of all its cells, unless one is named.
     """
-    kept: deque[Linked] = deque(maxlen=last)
+    kept: dict[str, deque[Linked]] = {}
 
-    def collect(linked: Linked) -> None:
-        if tenant_id is None or linked.record.tenant == tenant_id:
-            kept.append(linked)
+    async def collect(retention: Retention) -> None:
+        names = [cell or HOME]
+        if tenant_id and not cell:
+            with suppress(NotFound):  # one that is deleted
+                names += (await retention.tenants.get(TenantId(tenant_id))).cells
+        for name in dict.fromkeys(names):
+            found = kept[name] = deque(maxlen=last)
+
+            def keep(linked: Linked, found: deque[Linked] = found) -> None:
+                if tenant_id is None or linked.record.tenant == tenant_id:
+                    found.append(linked)
+
+            await _each((await retention.cells.get(name)).audit, keep)
 
     try:
-        with_retention(lambda retention: _each(retention.audit, collect))
+        with_retention(collect)
     finally:  # what comes before a break is good
-        for linked in kept:
-            click.echo(_line(linked))
+        found = [(name, linked) for name, links in kept.items() for linked in links]
+        for name, linked in sorted(found, key=lambda each: each[1].record.time)[-last:]:
+            click.echo(_line(linked) + ("" if name == HOME else f"  cell={name}"))
 
 
 @audit.command("export")
@@ -56,13 +71,17 @@ def list_records(tenant_id: str | None, last: int) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the number and the hash of the last record into this file, for `verify`.",
 )
-def export(checkpoint: Path | None) -> None:
+@at_cell
+def export(checkpoint: Path | None, cell: str) -> None:
     """Print every record as a JSON object on a line of its own. The log is verified on the way."""
 
     def write(linked: Linked) -> None:
         click.echo(_object(linked))
 
-    end = with_retention(lambda retention: _each(retention.audit, write))
+    async def each(retention: Retention) -> Link:
+        return await _each((await retention.cells.get(cell)).audit, write)
+
+    end = with_retention(each)
     if checkpoint is not None:
         try:
             checkpoint.write_bytes(msgspec.json.encode(Checkpoint(seq=end.seq, hash=end.hash.hex())) + b"\n")
@@ -76,7 +95,8 @@ def export(checkpoint: Path | None) -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file that `export` wrote: the log must go on from there.",
 )
-def verify(checkpoint: Path | None) -> None:
+@at_cell
+def verify(checkpoint: Path | None, cell: str) -> None:
     """Prove that no record was changed, moved, added or taken out. Where one was, a sentence says so, and exit 1."""
     before = _read(checkpoint) if checkpoint is not None else None
 
@@ -87,10 +107,11 @@ def verify(checkpoint: Path | None) -> None:
             if before is not None and linked.link.seq == before.seq:
                 met.append(linked.link)
 
-        floor = (await retention.audit.ends()).floor
+        log = (await retention.cells.get(cell)).audit
+        floor = (await log.ends()).floor
         if before is not None and floor.seq == before.seq:
             met.append(floor)
-        end = await _each(retention.audit, compare)
+        end = await _each(log, compare)
         if before is not None and before.seq < floor.seq:
             raise click.ClickException(
                 f"record {before.seq} of the checkpoint was let go, its time was over: the log begins after it"
@@ -107,9 +128,14 @@ def verify(checkpoint: Path | None) -> None:
 
 @audit.command("restart")
 @click.confirmation_option(prompt="This removes the audit log, for good, and begins another. Is it exported? Go on?")
-def restart() -> None:
+@at_cell
+def restart(cell: str) -> None:
     """Begin the log anew after it was tampered with: until then nothing is done that it must tell of."""
-    with_retention(lambda retention: retention.audit.restart())
+
+    async def anew(retention: Retention) -> None:
+        await (await retention.cells.get(cell)).audit.restart()
+
+    with_retention(anew)
     click.echo("restarted")
 
 

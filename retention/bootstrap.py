@@ -1,12 +1,15 @@
 """The one place that names the concrete parts and puts them together."""
 
 import asyncio
+import contextlib
 import resource
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
@@ -16,14 +19,17 @@ from retention.audio_directory import AudioDirectory
 from retention.audit import Audit
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
+from retention.cell_settings import HOME, CellSettings
+from retention.cells import Cell, Cells
 from retention.connection import connect, reaching_redis
 from retention.custody import Custody
 from retention.denials import Denials
 from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
-from retention.errors import SettingsError, Unavailable
+from retention.errors import KeyUnavailable, SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.imports import KeyImports
+from retention.job import TenantId
 from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
 from retention.keystore import TenantKeys
@@ -38,11 +44,13 @@ from retention.quotas import Quotas
 from retention.readiness import Readiness
 from retention.registrations import Registrations
 from retention.request_log import RequestLog
-from retention.roots import open_root
+from retention.roots import RootProvider, open_root
+from retention.routing import RoutedCallbacks, RoutedJobs, Routes
 from retention.service import JobService
 from retention.settings import Settings
 from retention.store import JobStore
 from retention.telling import Telling
+from retention.tenancy import Tenancy
 from retention.tenants import Tenants
 from retention.tokens import Tokens
 from retention.wrapped import WrappedKeys
@@ -52,61 +60,100 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """What a process is given."""
+    """What a front and an administrator are given: all cells, and what finds its way among them by tenant."""
 
-    jobs: JobService
-    request_log: RequestLog
-    audit: Audit
-    denials: Denials
+    cells: Cells
     tenants: Tenants
-    quotas: Quotas
-    registrations: Registrations
-    callbacks: Callbacks
-    telling: Telling
-    outbox: Outbox
-    egress: Egress
+    tenancy: Tenancy
     tokens: Tokens
-    holding: JobHolding
-    leases: Leases
-    notification_leases: Leases
-    caretaker: Caretaker
-    erasures: ErasureHorizon
-    custody: Custody
-    imports: KeyImports
-    offers: Offers
-    readiness: Readiness
+    denials: Denials
     privileges: Privileges
-    redis: Redis
+    routes: Routes
+    jobs: RoutedJobs
+    callbacks: RoutedCallbacks
+
+    async def of(self, tenant: TenantId) -> Cell:
+        """Return the cell to which a tenant's new jobs go. Raises TenantGone, Unavailable."""
+        return await self.routes.of(tenant)
 
 
 @asynccontextmanager
-async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Retention]:
-    """Open everything that keeps jobs, for as long as the block lasts.
+async def open_retention(settings: Settings, *, role: Literal["api", "admin"]) -> AsyncIterator[Retention]:
+    """Open everything that keeps jobs, in all cells, for as long as the block lasts.
 
-    A service waits for Redis; an administrator's command fails at once, with Unavailable. Raises
-    SettingsError and KeyUnavailable when the root key or the audio store is not as it must be.
+    A front waits for the Redis of the home cell, and for no other; an administrator's command fails at once, with
+    Unavailable. Raises SettingsError and KeyUnavailable when the root key or the audio store of the home cell
+    is not as it must be.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
-    root = await open_root(settings)
-    audio, logged_audio = open_audio(settings)
-    await audio.prepare()
-    if settings.request_log:
-        await logged_audio.prepare()
-    egress = Egress(
+    async with _egress(settings) as egress:
+        cell = partial(_open_cell, settings, role=role, egress=egress)
+
+        @asynccontextmanager
+        async def another(name: str) -> AsyncIterator[Cell]:
+            await _check_apart(settings, name, cells.at_hand())  # first: opening makes the keys of a new cell
+            async with cell(name, wait=False) as opened:
+                yield opened
+
+        async with (
+            cell(HOME, wait=role == "api") as home,
+            Cells.around(home, tuple(settings.cells), another) as cells,
+        ):
+            # How long a job may live on in a cell that its tenant leaves now: an upload that has begun ends, nobody
+            # works on it before its key expires, it completes in that moment, and its result is kept.
+            life = settings.upload_within + 2 * settings.patience + settings.max_results_ttl
+            routes = Routes(cells, life=life)
+            if role == "api":
+                cells.watch()
+            denials = Denials(home.audit)
+            yield Retention(
+                cells=cells,
+                tenants=home.tenants,
+                tenancy=Tenancy(cells),
+                tokens=Tokens(keyring=home.keyring, tenants=home.tenants, store=home.store, life=settings.token_life),
+                denials=denials,
+                privileges=home.privileges,
+                routes=routes,
+                jobs=RoutedJobs(routes),
+                callbacks=RoutedCallbacks(routes),
+            )
+            await denials.close()
+
+
+@asynccontextmanager
+async def open_own_cell(settings: Settings, *, role: Literal["worker", "notifier"]) -> AsyncIterator[Cell]:
+    """Open the one cell that a worker or a notifier serves, when its Redis can be reached. Raises as above."""
+    async with (
+        _egress(settings) as egress,
+        _open_cell(settings, settings.cell, role=role, egress=egress, wait=True) as cell,
+    ):
+        yield cell
+
+
+def _egress(settings: Settings) -> Egress:
+    return Egress(
         networks=parse_networks(settings.callback_networks),
         loopback=settings.callback_loopback,
         at_once=settings.notifications_at_once,
     )
+
+
+@asynccontextmanager
+async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egress, wait: bool) -> AsyncIterator[Cell]:
+    """Open a cell. With `wait`, its Redis is waited for; else Unavailable is raised."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
+    own = settings.of_cell(name)
     patient = role in ("worker", "notifier")
-    async with AsyncExitStack() as stack, egress, connect(settings, retries=0 if patient else 3) as redis:
-        stack.push_async_callback(root.close)
-        await _reach(redis, wait=role != "admin")
+    async with _root(own) as root, connect(own, retries=0 if patient else 3) as redis:
+        audio, logged_audio = open_audio(own)
+        await audio.prepare()
+        if settings.request_log:
+            await logged_audio.prepare()
+        await _reach(redis, wait=wait)
         store = JobStore(redis, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
         audit = await open_audit(redis, keyring, retention=settings.audit_retention)
-        denials = Denials(audit)
         tenants = Tenants(redis, audit, limits=settings.limits())
         registrations = Registrations(redis, keyring, audit)
         request_log = RequestLog(
@@ -117,7 +164,7 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             retention=settings.request_log_retention if settings.request_log else None,
         )
         readiness = Readiness(redis)
-        privileges = Privileges(redis, role=role, named=bool(settings.redis_user))
+        privileges = Privileges(redis, role=role, named=bool(own.redis_user))
         if role != "admin":
             await privileges.check()
         erasures = ErasureHorizon(redis, rewrite_every=settings.rewrite_every)
@@ -137,11 +184,11 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
         )
         leases = Leases(redis, lease=settings.lease)
         notification_leases = Leases(redis, lease=settings.lease, queue=NOTIFICATION)
-        yield Retention(
+        yield Cell(
+            name=name,
             jobs=jobs,
             request_log=request_log,
             audit=audit,
-            denials=denials,
             tenants=tenants,
             quotas=quotas,
             registrations=registrations,
@@ -162,7 +209,6 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             ),
             outbox=Outbox(redis),
             egress=egress,
-            tokens=Tokens(keyring=keyring, tenants=tenants, store=store, life=settings.token_life),
             holding=JobHolding(store=store, audio=audio, log=request_log, keyring=keyring, leases=leases),
             leases=leases,
             notification_leases=notification_leases,
@@ -192,10 +238,11 @@ async def open_retention(settings: Settings, *, role: Role) -> AsyncIterator[Ret
             offers=Offers(redis),
             readiness=readiness,
             privileges=privileges,
+            keyring=keyring,
+            store=store,
             redis=redis,
         )
         await jobs.close()
-        await denials.close()
 
 
 async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:
@@ -206,7 +253,7 @@ async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) ->
     return audit
 
 
-def open_audio(settings: Settings) -> tuple[AudioStore, LoggedAudio]:
+def open_audio(settings: CellSettings) -> tuple[AudioStore, LoggedAudio]:
     """Return where the audio of jobs is, and that of the request log. Raises SettingsError."""
     if settings.is_audio_in_directory:
         return AudioDirectory(Path(settings.audio)), LoggedDirectory(Path(settings.audio))
@@ -217,6 +264,24 @@ def open_audio(settings: Settings) -> tuple[AudioStore, LoggedAudio]:
         raise SettingsError("audio: object stores need an extra: pip install 'volant[object-store]'") from None
     bucket = open_bucket(settings.audio, settings.audio_credentials_file)
     return AudioObjects(bucket), LoggedObjects(bucket)
+
+
+@asynccontextmanager
+async def _root(own: CellSettings) -> AsyncIterator[RootProvider]:
+    root = await open_root(own)
+    try:
+        yield root
+    finally:
+        await root.close()
+
+
+async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> None:
+    """Refuse a cell whose root key opens another's keys: a copy of that one's, under whatever name it is kept."""
+    async with _root(settings.of_cell(name)) as root:
+        for other in others:
+            with contextlib.suppress(KeyUnavailable, Unavailable):
+                await Keyring.open(other.redis, root)
+                raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

@@ -11,9 +11,11 @@ from importlib.metadata import entry_points
 import click
 
 from retention.addresses import parse_cidrs
-from retention.admin import loaded, with_retention
+from retention.admin import at_cell, loaded, one_cell, with_retention
 from retention.audit_cli import audit
 from retention.bootstrap import Retention
+from retention.cell_settings import HOME
+from retention.erasures import Erasures
 from retention.errors import SettingsError
 from retention.import_cli import imports
 from retention.job import JobId, TenantId
@@ -21,8 +23,12 @@ from retention.key_cli import key as tenant_key
 from retention.limits_cli import limit_option, show_limits
 from retention.outbox import Dead
 from retention.printing import as_toml
+from retention.registrations import Registration
 from retention.request_log_cli import request_log
 from retention.root_cli import root
+from retention.tenant import Plan
+
+_PLANS = click.Choice(["plus", "premium"])
 
 
 @click.group()
@@ -37,28 +43,34 @@ def tenant() -> None:
 
 @tenant.command("create")
 @click.argument("name")
-def create_tenant(name: str) -> None:
+@click.option(
+    "--plan",
+    type=_PLANS,
+    default="plus",
+    help="plus: in a cell that tenants share; premium: in a cell that no other tenant has, or had. Default: plus.",
+)
+@click.option("--cell", default=HOME, help=f"The cell, by its name in the settings. Default: {HOME}.")
+def create_tenant(name: str, *, plan: Plan, cell: str) -> None:
     """Add a tenant and print its id."""
-
-    async def create(retention: Retention) -> str:
-        return (await retention.tenants.create(name, now=await retention.jobs.now())).id
-
-    click.echo(with_retention(create))
+    click.echo(with_retention(lambda retention: retention.tenancy.create(name, plan=plan, cell=cell)).id)
 
 
 @tenant.command("list")
 def list_tenants() -> None:
-    """Print every tenant: id, time of creation, name; the endpoints and networks that serve it, if not all do."""
+    """Print every tenant: id, time of creation, plan, cell, name; endpoints and networks that serve it, if not all."""
     for known in with_retention(lambda retention: retention.tenants.all()):
         limits: list[str] = [known.endpoints] if known.endpoints != "both" else []
         limits += [" ".join(known.networks)] if known.networks else []
         served = f"  ({', '.join(limits)})" if limits else ""
-        click.echo(f"{known.id}  {known.created:%Y-%m-%dT%H:%M:%SZ}  {known.name}{served}")
+        created = f"{known.created:%Y-%m-%dT%H:%M:%SZ}"
+        click.echo(f"{known.id}  {created}  {known.plan:<7}  {known.cell}  {known.name}{served}")
 
 
 @tenant.command("update")
 @click.argument("tenant_id")
 @click.option("--name", help="Its name, for people.")
+@click.option("--plan", type=_PLANS, help="Its plan: premium needs a cell that no other tenant has, or had.")
+@click.option("--cell", help="The cell to which its new jobs go. Older ones are read where they are until they expire.")
 @click.option(
     "--callback-signature",
     type=click.Choice(["sha256", "sha1", "default"]),
@@ -80,13 +92,15 @@ def update_tenant(
     tenant_id: str,
     *,
     name: str | None,
+    plan: Plan | None,
+    cell: str | None,
     callback_signature: str | None,
     learning_opt_out: bool | None,
     endpoints: str | None,
     networks: str | None,
     limits: Mapping[str, float | None],
 ) -> None:
-    """Change what is known of a tenant. What is not named stays."""
+    """Change what is known of a tenant. What is not named stays. May be repeated, should it break off."""
     changes: dict[str, object] = {"name": name} if name is not None else {}
     if callback_signature:
         changes["callback_signature"] = None if callback_signature == "default" else callback_signature
@@ -99,7 +113,9 @@ def update_tenant(
             changes["networks"] = tuple(map(str, parse_cidrs(networks, of="--networks")))
         except SettingsError as error:
             raise click.UsageError(str(error)) from error
-    with_retention(lambda retention: retention.tenants.update(TenantId(tenant_id), limits=limits, **changes))
+    with_retention(
+        lambda retention: retention.tenancy.update(TenantId(tenant_id), plan=plan, cell=cell, limits=limits, **changes)
+    )
     click.echo("updated")
 
 
@@ -110,8 +126,8 @@ tenant.add_command(show_limits)
 @click.argument("tenant_id")
 @click.confirmation_option(prompt="This erases the tenant's keys and all its jobs, at once and for good. Go on?")
 def delete_tenant(tenant_id: str) -> None:
-    """Take away a tenant with everything it has."""
-    erased = with_retention(lambda retention: retention.jobs.delete_tenant(TenantId(tenant_id)))
+    """Take away a tenant with everything it has, in all cells. May be repeated, should it break off."""
+    erased = with_retention(lambda retention: retention.tenancy.delete(TenantId(tenant_id)))
     click.echo(f"deleted, with {erased} jobs")
 
 
@@ -127,7 +143,8 @@ def create_key(tenant_id: str, *, limits: Mapping[str, float | None]) -> None:
     """Print a new API key. It is not kept and cannot be shown again."""
 
     async def create(retention: Retention) -> str:
-        return await retention.tenants.create_key(TenantId(tenant_id), now=await retention.jobs.now(), limits=limits)
+        now = await retention.cells.home.jobs.now()
+        return await retention.tenants.create_key(TenantId(tenant_id), now=now, limits=limits)
 
     click.echo(with_retention(create))
 
@@ -166,17 +183,23 @@ def callbacks() -> None:
 @click.argument("tenant_id")
 def list_callbacks(tenant_id: str) -> None:
     """Print a tenant's callback URLs: time of registration, whether signed, URL without its query."""
-    for known in with_retention(lambda retention: retention.registrations.all(TenantId(tenant_id))):
+
+    async def registered(retention: Retention) -> list[Registration]:
+        known = await retention.tenants.get(TenantId(tenant_id))
+        return await (await retention.cells.get(known.cell)).registrations.all(known.id)
+
+    for known in with_retention(registered):
         signed = "signed" if known.secret else "unsigned"
         click.echo(f"{known.created:%Y-%m-%dT%H:%M:%SZ}  {signed:<8}  {known.url.partition('?')[0]}")
 
 
 @callbacks.command("dead")
-def list_dead() -> None:
+@one_cell
+def list_dead(cell: str | None) -> None:
     """Print every notification that is not tried any more: tenant, job, event, time of the event, tries."""
 
     async def collect(retention: Retention) -> list[Dead]:
-        return [dead async for dead in retention.outbox.dead()]
+        return [dead for each in await retention.cells.named(cell) async for dead in each.outbox.dead()]
 
     for dead in with_retention(collect):
         since = datetime.fromtimestamp(dead.pending.since / 1000, UTC)
@@ -189,7 +212,13 @@ def list_dead() -> None:
 @click.argument("job_id")
 def replay(tenant_id: str, job_id: str) -> None:
     """Try a job's dead notifications again, for another day."""
-    revived = with_retention(lambda retention: retention.outbox.revive(TenantId(tenant_id), JobId(job_id)))
+
+    async def revive(retention: Retention) -> int:
+        known = await retention.tenants.get(TenantId(tenant_id))
+        cells = [await retention.cells.get(name) for name in known.cells]
+        return sum([await cell.outbox.revive(known.id, JobId(job_id)) for cell in cells])
+
+    revived = with_retention(revive)
     if not revived:
         raise click.ClickException("there is no such dead notification")
     click.echo(f"{revived} to be sent")
@@ -201,9 +230,14 @@ def erasure() -> None:
 
 
 @erasure.command("status")
-def erasure_status() -> None:
+@at_cell
+def erasure_status(cell: str) -> None:
     """Print the oldest erasure that a file of Redis could still show, and until when they show none."""
-    found = with_retention(lambda retention: retention.erasures.status())
+
+    async def look(retention: Retention) -> Erasures:
+        return await (await retention.cells.get(cell)).erasures.status()
+
+    found = with_retention(look)
     click.echo(f"oldest erasure that the files may still show: {_second(found.oldest)}")
     click.echo(f"nothing is left in them of erasures before: {_second(found.clean_until)}")
 

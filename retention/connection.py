@@ -27,14 +27,15 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from retention.cell_settings import CellSettings
 from retention.errors import SettingsError, Unavailable
-from retention.settings import Settings, read_secret
+from retention.settings import read_secret
 
 REPLY_WITHIN = 5.0
 """Seconds after which a silent Redis counts as gone. Longer than any blocking command we send."""
 
 
-def connect(settings: Settings, *, retries: int) -> Redis:
+def connect(settings: CellSettings, *, retries: int) -> Redis:
     """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used."""
     password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
     return Redis.from_url(
@@ -50,7 +51,7 @@ def connect(settings: Settings, *, retries: int) -> Redis:
     )
 
 
-def _tls(settings: Settings) -> dict[str, Any]:
+def _tls(settings: CellSettings) -> dict[str, Any]:
     """Return what verifies Redis, and us if it asks, for a URL of rediss://; the client's defaults check no name."""
     if not settings.redis_url.startswith("rediss://"):
         return {}

@@ -6,6 +6,7 @@ RetentionError
 ├── Superseded        the job changed, or went, since it was read: an outcome of writing, never a status
 ├── TenantGone        the tenant was deleted while the request was under way
 ├── CustomerErased    the customer was erased while the request was under way
+├── CellRefused       a tenant cannot live in that cell under its plan; the text says why, for the operator
 ├── NotRegistered     no such callback URL is registered by this tenant
 ├── ChallengeFailed   the receiver did not answer the challenge as it must; the text says how, for the client
 ├── TooManyChallenges more callback URLs were challenged within an hour than are allowed
@@ -51,6 +52,10 @@ class TenantGone(RetentionError):
 
 class CustomerErased(RetentionError):
     """The customer whose data this is was erased while the request was under way (spec 6.2)."""
+
+
+class CellRefused(RetentionError):
+    """A tenant cannot live in that cell under its plan. The text says why, and is for the operator."""
 
 
 class NotRegistered(RetentionError):

@@ -11,9 +11,10 @@ import msgspec
 from retention.admin import with_retention
 from retention.bootstrap import Retention
 from retention.byok import Algorithm, ImportToken, encrypt, weakness
+from retention.cells import Cell
 from retention.errors import KeyRefused, SettingsError
 from retention.job import TenantId
-from retention.key_cli import bring_under, expires_option, moment
+from retention.key_cli import bring_under, cell_option, expires_option, moment, place_of
 from retention.keyring import check_value
 from retention.keys import KeyState, TenantKey
 from retention.seal import Key
@@ -34,12 +35,21 @@ _algorithm = click.option(
 
 @click.command("import-token")
 @click.argument("tenant_id")
-def import_token(tenant_id: str) -> None:
+@cell_option
+def import_token(tenant_id: str, cell: str | None) -> None:
     """Print a token, with which a tenant's key can be imported once, within ten minutes. The last one is good no more.
 
-    Nothing in it is secret, but see to it that the customer gets this one and no other.
+    Nothing in it is secret, but see to it that the customer gets this one and no other. With --cell the key may be
+    brought into a cell before the tenant is moved there.
     """
-    token = with_retention(lambda retention: retention.imports.token(TenantId(tenant_id)))
+    tenant = TenantId(tenant_id)
+
+    async def make(retention: Retention) -> ImportToken:
+        if cell is not None:
+            await retention.tenancy.prepare(tenant, cell)
+        return await (await place_of(retention, tenant, cell)).imports.token(tenant)
+
+    token = with_retention(make)
     click.echo(msgspec.json.format(msgspec.json.encode(token), indent=2))
 
 
@@ -76,9 +86,17 @@ def prepare(*, token_file: Path, material: Path, out_material: Path, out_proof: 
 @click.option("--material", type=_READABLE, required=True, help="The encrypted material.")
 @click.option("--proof", type=_READABLE, required=True, help="The proof that its sender has it.")
 @_algorithm
+@cell_option
 @expires_option
 def import_material(
-    tenant_id: str, *, token: str, material: Path, proof: Path, algorithm: Algorithm, expires: timedelta | None
+    tenant_id: str,
+    *,
+    token: str,
+    material: Path,
+    proof: Path,
+    algorithm: Algorithm,
+    cell: str | None,
+    expires: timedelta | None,
 ) -> None:
     """Take a customer's key: as the tenant's own, as a new version of it, or, of a destroyed one, what it had before.
 
@@ -86,15 +104,15 @@ def import_material(
     """
     tenant, wrapped, shown = TenantId(tenant_id), _read(material), _read(proof)
 
-    async def begin(retention: Retention) -> TenantKey:
-        taken = await retention.imports.material(tenant, token, wrapped=wrapped, proof=shown, algorithm=algorithm)
-        found = await retention.custody.import_material(tenant, taken, expires=await moment(retention, expires))
+    async def begin(place: Cell) -> TenantKey:
+        taken = await place.imports.material(tenant, token, wrapped=wrapped, proof=shown, algorithm=algorithm)
+        found = await place.custody.import_material(tenant, taken, expires=await moment(place, expires))
         click.echo(f"key check value {check_value(taken)}")
         if found.state is KeyState.DESTROYED:
             click.echo("the key has further versions that were imported: import their material, too")
         return found
 
-    bring_under(begin)
+    bring_under(tenant, cell, begin)
 
 
 imports: tuple[click.Command, ...] = (import_token, prepare, import_material)

@@ -5,15 +5,19 @@ A key is named by its tenant's id, or `common`: the key of all tenants that have
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 import click
 import msgspec
 
-from retention.admin import loaded, with_retention
+from retention.admin import loaded, one_cell, with_retention
 from retention.bootstrap import Retention
+from retention.cell_settings import HOME
+from retention.cells import Cell
 from retention.custody import Custody
+from retention.errors import NotFound
 from retention.job import TenantId
 from retention.keys import KeyId, KeyState, TenantKey
 
@@ -36,6 +40,8 @@ class Duration(click.ParamType[timedelta]):
         return found
 
 
+cell_option = click.option("--cell", help="The cell of the key, by its name in the settings.")
+
 expires_option = click.option(
     "--expires", type=Duration(), help="From then on nothing new comes under it: P90D, or in seconds."
 )
@@ -45,73 +51,81 @@ expires_option = click.option(
 def key() -> None:
     """Make, import, rotate, disable and destroy the keys of tenants.
 
-    KEY is the id of the tenant whose own key it is, or `common`.
+    KEY is the id of the tenant whose own key it is, or `common`: each cell has one of its own. A tenant's key is looked
+    for in the cell in which the tenant is now, and `common` in the home cell, unless another cell is named.
     """
 
 
 @key.command("create")
 @click.argument("tenant_id")
+@cell_option
 @expires_option
-def create(tenant_id: str, expires: timedelta | None) -> None:
+def create(tenant_id: str, cell: str | None, expires: timedelta | None) -> None:
     """Give a tenant a key of its own, and bring under it what the tenant has."""
 
-    async def begin(retention: Retention) -> TenantKey:
-        return await retention.custody.create(TenantId(tenant_id), expires=await moment(retention, expires))
+    async def begin(place: Cell) -> TenantKey:
+        return await place.custody.create(TenantId(tenant_id), expires=await moment(place, expires))
 
-    bring_under(begin)
+    bring_under(tenant_id, cell, begin)
 
 
 @key.command("list")
-def list_keys() -> None:
-    """Print every key: id, state, versions, who made it, root, and its dates; how far a rotation is."""
+@one_cell
+def list_keys(cell: str | None) -> None:
+    """Print every key: id, state, versions, who made it, root, and its dates; how far a rotation is; its cell."""
 
-    async def collect(custody: Custody) -> list[tuple[TenantKey, tuple[int, int] | None]]:
+    async def collect(retention: Retention) -> list[tuple[TenantKey, tuple[int, int] | None, str]]:
         return [
-            (each, None if each.settled or each.purged else await custody.progress(each))
-            for each in await custody.all()
+            (each, None if each.settled or each.purged else await place.custody.progress(each), place.name)
+            for place in await retention.cells.named(cell)
+            for each in await place.custody.all()
         ]
 
-    for each, progress in with_retention(lambda retention: collect(retention.custody)):
-        click.echo("  ".join(_described(each, progress)))
+    for each, progress, name in with_retention(collect):
+        click.echo("  ".join(_described(each, progress) + ([] if name == HOME else [f"cell {name}"])))
 
 
 @key.command("rotate")
 @click.argument("key_id", metavar="KEY")
+@cell_option
 @click.option("--again", is_flag=True, help="Add a version, although not all data is under the last one yet.")
-def rotate(key_id: str, *, again: bool) -> None:
+def rotate(key_id: str, *, cell: str | None, again: bool) -> None:
     """Add a version to a key, and bring under it what older ones have wrapped. Content is not touched.
 
     Where a rotation was broken off, this goes on with it.
     """
 
-    async def begin(retention: Retention) -> TenantKey:
-        found = await retention.custody.get(KeyId(key_id))
+    async def begin(place: Cell) -> TenantKey:
+        found = await place.custody.get(KeyId(key_id))
         goes_on = not (found.settled or again) and found.state is KeyState.ACTIVE
-        return found if goes_on else await retention.custody.rotate(KeyId(key_id))
+        return found if goes_on else await place.custody.rotate(KeyId(key_id))
 
-    bring_under(begin)
+    bring_under(key_id, cell, begin)
 
 
 @key.command("disable")
 @click.argument("key_id", metavar="KEY")
-def disable(key_id: str) -> None:
+@cell_option
+def disable(key_id: str, cell: str | None) -> None:
     """Suspend a key: what is under it is neither read nor worked on, and nothing new comes, until it is enabled."""
-    with_retention(lambda retention: retention.custody.disable(KeyId(key_id)))
+    _with_custody(key_id, cell, lambda custody: custody.disable(KeyId(key_id)))
     click.echo("disabled: reads are refused within 5 seconds, and work on jobs stops within 30")
 
 
 @key.command("enable")
 @click.argument("key_id", metavar="KEY")
-def enable(key_id: str) -> None:
+@cell_option
+def enable(key_id: str, cell: str | None) -> None:
     """Let a suspended key be used again; work on jobs goes on."""
-    _say_state(with_retention(lambda retention: retention.custody.enable(KeyId(key_id))))
+    _say_state(_with_custody(key_id, cell, lambda custody: custody.enable(KeyId(key_id))))
 
 
 @key.command("destroy")
 @click.argument("key_id", metavar="KEY")
+@cell_option
 @click.option("--now", "at_once", is_flag=True, help="For good, without a time in which it can be restored.")
 @click.option("--yes", is_flag=True, help="Answer the first question. That for the id, with --now, is always asked.")
-def destroy(key_id: str, *, at_once: bool, yes: bool) -> None:
+def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
     """Make a key useless at once, and erase what is under it: after the time of the setting `key_grace`, or --now."""
     grace = None if at_once else loaded().key_grace
     if at_once:
@@ -125,7 +139,7 @@ def destroy(key_id: str, *, at_once: bool, yes: bool) -> None:
         click.confirm(question, abort=True)
     if at_once and click.prompt("Type the id of the key", err=True) != key_id:
         raise click.ClickException("that is another id: nothing was done")
-    destroyed = with_retention(lambda retention: retention.custody.destroy(KeyId(key_id), grace=grace))
+    destroyed = _with_custody(key_id, cell, lambda custody: custody.destroy(KeyId(key_id), grace=grace))
     if destroyed.purge_at:
         click.echo(f"destroyed; its data is erased from {_second(destroyed.purge_at)} on, unless it is restored")
     else:
@@ -134,23 +148,40 @@ def destroy(key_id: str, *, at_once: bool, yes: bool) -> None:
 
 @key.command("restore")
 @click.argument("key_id", metavar="KEY")
-def restore(key_id: str) -> None:
+@cell_option
+def restore(key_id: str, cell: str | None) -> None:
     """Take the destruction of a key back, before its time is over. One that was imported is imported again instead."""
-    _say_state(with_retention(lambda retention: retention.custody.restore(KeyId(key_id))))
+    _say_state(_with_custody(key_id, cell, lambda custody: custody.restore(KeyId(key_id))))
 
 
-async def moment(retention: Retention, wait: timedelta | None) -> datetime | None:
-    """Return when a time to come is over, by Redis's clock."""
-    return await retention.jobs.now() + wait if wait is not None else None
+async def moment(place: Cell, wait: timedelta | None) -> datetime | None:
+    """Return when a time to come is over, by the clock of a cell's Redis."""
+    return await place.jobs.now() + wait if wait is not None else None
 
 
-def bring_under(begin: Callable[[Retention], Awaitable[TenantKey]]) -> None:
+async def place_of(retention: Retention, key_id: str, cell: str | None) -> Cell:
+    """Return the cell that is named, or else the one in which the tenant of a key is now; of `common` the home cell."""
+    if cell is None:
+        with suppress(NotFound):  # the cell says so, in words of its own
+            cell = (await retention.tenants.get(TenantId(key_id))).cell
+    return await retention.cells.get(cell or HOME)
+
+
+def _with_custody(key_id: str, cell: str | None, act: Callable[[Custody], Awaitable[TenantKey]]) -> TenantKey:
+    async def find_and_act(retention: Retention) -> TenantKey:
+        return await act((await place_of(retention, key_id, cell)).custody)
+
+    return with_retention(find_and_act)
+
+
+def bring_under(key_id: str, cell: str | None, begin: Callable[[Cell], Awaitable[TenantKey]]) -> None:
     """Begin with a key or a version of one, and bring under it what it is to wrap. Ctrl-C leaves that to workers."""
     begun: list[TenantKey] = []
 
     async def bring(retention: Retention) -> bool:
-        begun.append(found := await begin(retention))
-        custody = retention.custody
+        place = await place_of(retention, key_id, cell)
+        begun.append(found := await begin(place))
+        custody = place.custody
         if found.state is not KeyState.ACTIVE:
             return found.settled
         click.echo(f"{found.id} wraps with version {found.newest.number}")

@@ -31,12 +31,12 @@ limit_option = click.option(
 @click.command("limits")
 @click.argument("tenant_id")
 def show_limits(tenant_id: str) -> None:
-    """Print the limits in force of a tenant and of its API keys, and what is used of each."""
+    """Print the limits in force of a tenant and of its API keys, and what is used of each, in its present cell."""
 
     async def collect(retention: Retention) -> list[tuple[str, Limits, Used]]:
         tenant = await retention.tenants.get(TenantId(tenant_id))
         keys = await retention.tenants.keys(tenant.id)
-        used = retention.quotas.used
+        used = (await retention.cells.get(tenant.cell)).quotas.used
         return [
             ("tenant", retention.tenants.in_force(tenant), await used(tenant.id)),
             *[(key.id, key.limits, await used(tenant.id, key.id)) for key in keys],

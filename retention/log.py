@@ -18,8 +18,8 @@ FIELDS = frozenset(
     {
         "event", "level", "timestamp", "method", "route", "status", "duration_ms", "bytes_in", "tenant", "job",
         "transaction", "reason", "error", "where", "logger", "url", "attempt", "children", "jobs_at_once",
-        "isolation", "recognizer", "rescued", "expired", "orphans", "jobs", "role", "key_id", "listener", "kind",
-        "expires",
+        "isolation", "recognizer", "cell", "rescued", "expired", "orphans", "jobs", "role", "key_id", "listener",
+        "kind", "expires",
     }
 )  # fmt: skip
 """Every field that a log line may have. None of them is ever given what a client sent."""

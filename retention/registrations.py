@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from retention import keyspace
 from retention.audit import Audit
@@ -93,39 +94,57 @@ class Registrations:
         tag = self._keyring.tag(tenant, customer) if customer is not None else None
         while True:
             before = await self._stored(tenant, url_tag)
-            known = _decode(before) if before else None
-            # A new secret leaves the registration itself as it is: what is pending is still to be told.
-            id_ = known.id if known else RegistrationId(f"{url_tag}/{secrets.token_hex(8)}")
-            labels = {*(known.customers if known else ()), *([tag] if tag else [])}
-            key = Key.random()
-            context = Context(kind=Kind.REGISTRATION, tenant=tenant, job=id_)
-            kept = _Kept(
-                id=id_,
-                created=known.created if known else began,
-                key=await self._keyring.wrap(key, tenant, id_),
-                sealed=seal(key, msgspec.json.encode(_Secrets(url=url, secret=secret)), context),
-                customers=tuple(sorted(labels)),
+            kept = await self._made(
+                tenant,
+                url_tag,
+                _Secrets(url=url, secret=secret),
+                frozenset([tag] if tag else []),
+                began=began,
+                before=before,
             )
             with contextlib.suppress(Superseded):
-                async with self._audit.recording(_CREATE, tenant=tenant, target=_target(id_)):
-                    with reaching_redis():
-                        landed = await self._register(
-                            keys=[
-                                keyspace.registrations_of(tenant),
-                                keyspace.TENANTS,
-                                keyspace.erased(tenant, tag),
-                                keyspace.TENANT_KEYS,
-                                keyspace.ERASURES,
-                            ],
-                            args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
-                        )
-                    if landed == _TENANT_GONE:
-                        raise TenantGone(tenant)
-                    if landed == _ERASED:
-                        raise CustomerErased(id_)
-                    if not landed or landed == _WRAP_REFUSED:
-                        raise Superseded(id_)
-                return Registration(id=id_, url=url, secret=secret, created=kept.created, customers=kept.customers)
+                async with self._audit.recording(_CREATE, tenant=tenant, target=_target(kept.id)):
+                    await self._put(tenant, url_tag, kept, before=before, customer=tag, began=began)
+                return Registration(id=kept.id, url=url, secret=secret, created=kept.created, customers=kept.customers)
+
+    async def adopt(self, tenant: TenantId, known: Registration) -> bytes:
+        """Register a URL that is registered in another cell, with its secret and the labels that it bears there.
+
+        One that is registered here already keeps its secret, and bears those labels, too. Labels are tags of the cell
+        where they were given: whoever erases a customer brings the tags of all cells. Returns what `disown` takes to
+        undo it; nothing when there is nothing to undo. Raises TenantGone, KeyDisabled.
+        """
+        url_tag = self._keyring.url_tag(tenant, known.url)
+        while True:
+            before = await self._stored(tenant, url_tag)
+            here = await self._opened(tenant, _decode(before)) if before else None
+            if here is not None and {*known.customers} <= {*here.customers}:
+                return b""
+            secrets_ = _Secrets(url=known.url, secret=here.secret if here else known.secret)
+            labels = frozenset(known.customers)
+            kept = await self._made(tenant, url_tag, secrets_, labels, began=known.created, before=before)
+            with contextlib.suppress(Superseded):
+                await self._put(tenant, url_tag, kept, before=before, customer=None, began=known.created)
+                return b"" if before else _encode(kept)
+
+    async def disown(self, tenant: TenantId, known: Registration, adopted: bytes) -> None:
+        """Take back what `adopt` has registered, unless it was registered anew since."""
+        url_tag = self._keyring.url_tag(tenant, known.url)
+        hash_ = keyspace.registrations_of(tenant)
+        while adopted:
+            with reaching_redis():
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(hash_)
+                    found = await pipe.hget(hash_, url_tag)
+                    if found and with_key(found, b"") == with_key(adopted, b""):  # a key may have been rotated since
+                        pipe.multi()
+                        pipe.hdel(hash_, url_tag)
+                        await self._note(pipe)
+                        try:
+                            await pipe.execute()
+                        except WatchError:
+                            continue
+            return
 
     async def label(self, tenant: TenantId, known: Registration, customer: str, *, began: datetime) -> None:
         """Have a registration bear a customer's label, too. Raises what `keep` raises."""
@@ -142,12 +161,14 @@ class Registrations:
             with reaching_redis():
                 return await self._drop(tenant, tag) > 0
 
-    async def remove_customer(self, tenant: TenantId, customer: CustomerTag) -> None:
-        """Take back all registrations that bear a customer's label."""
+    async def remove_customer(self, tenant: TenantId, customer: frozenset[CustomerTag]) -> None:
+        """Take back all registrations that bear a customer's label, by any of the tags that cells have for it."""
         key = keyspace.registrations_of(tenant)
         with reaching_redis():
             labelled = [
-                tag for tag, kept in (await self._redis.hgetall(key)).items() if customer in _decode(kept).customers
+                tag
+                for tag, kept in (await self._redis.hgetall(key)).items()
+                if not customer.isdisjoint(_decode(kept).customers)
             ]
             if labelled:
                 await self._drop(tenant, *labelled)
@@ -181,6 +202,62 @@ class Registrations:
                 pipe.pttl(key)
                 _, count, left = await pipe.execute()
         return timedelta(milliseconds=max(left, 1000)) if count > most else None
+
+    async def _made(
+        self,
+        tenant: TenantId,
+        url_tag: str,
+        content: _Secrets,
+        labels: frozenset[CustomerTag],
+        *,
+        began: datetime,
+        before: bytes,
+    ) -> _Kept:
+        """Make what is to be kept in the place of what was kept before, whose labels it bears as well."""
+        known = _decode(before) if before else None
+        # A new secret leaves the registration itself as it is: what is pending is still to be told.
+        id_ = known.id if known else RegistrationId(f"{url_tag}/{secrets.token_hex(8)}")
+        key = Key.random()
+        context = Context(kind=Kind.REGISTRATION, tenant=tenant, job=id_)
+        return _Kept(
+            id=id_,
+            created=known.created if known else began,
+            key=await self._keyring.wrap(key, tenant, id_),
+            sealed=seal(key, msgspec.json.encode(content), context),
+            customers=tuple(sorted(labels.union(known.customers if known else ()))),
+        )
+
+    async def _put(
+        self,
+        tenant: TenantId,
+        url_tag: str,
+        kept: _Kept,
+        *,
+        before: bytes,
+        customer: CustomerTag | None,
+        began: datetime,
+    ) -> None:
+        """Keep it in the place of what was there before.
+
+        Raises TenantGone, CustomerErased; Superseded when that, or the key that wraps it, has changed meanwhile.
+        """
+        with reaching_redis():
+            landed = await self._register(
+                keys=[
+                    keyspace.registrations_of(tenant),
+                    keyspace.TENANTS,
+                    keyspace.erased(tenant, customer),
+                    keyspace.TENANT_KEYS,
+                    keyspace.ERASURES,
+                ],
+                args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
+            )
+        if landed == _TENANT_GONE:
+            raise TenantGone(tenant)
+        if landed == _ERASED:
+            raise CustomerErased(kept.id)
+        if not landed or landed == _WRAP_REFUSED:
+            raise Superseded(kept.id)
 
     async def _drop(self, tenant: TenantId, *tags: str | bytes) -> int:
         """Take registrations back by the tags of their URLs. Returns how many there were."""

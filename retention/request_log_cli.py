@@ -3,15 +3,18 @@
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from retention.admin import with_retention
+from retention.admin import one_cell, with_retention
+from retention.audit import Audit
 from retention.bootstrap import Retention
+from retention.cells import Cell
+from retention.errors import NotFound
 from retention.job import JobId, TenantId
-from retention.request_log import Opened
+from retention.request_log import Logged, Opened
 
 
 @click.group("request-log")
@@ -21,10 +24,18 @@ def request_log() -> None:
 
 @request_log.command("list")
 @click.argument("tenant_id", required=False)
-def list_entries(tenant_id: str | None) -> None:
+@one_cell
+def list_entries(tenant_id: str | None, cell: str | None) -> None:
     """Print every entry, or a tenant's: time of acceptance, tenant, job, bytes of sealed audio. No content."""
     tenant = TenantId(tenant_id) if tenant_id else None
-    for logged in with_retention(lambda retention: retention.request_log.all(tenant)):
+
+    async def collect(retention: Retention) -> list[Logged]:
+        cells = await _cells(retention, tenant, cell)
+        return sorted(
+            [each for cell in cells for each in await cell.request_log.all(tenant)], key=lambda it: it.created
+        )
+
+    for logged in with_retention(collect):
         click.echo(f"{logged.created:%Y-%m-%dT%H:%M:%SZ}  {logged.tenant}  {logged.job}  {logged.size}")
 
 
@@ -41,10 +52,10 @@ def export(tenant_id: str, job_id: str, to: Path) -> None:
     """Write an entry in clear: JOB.audio as it was uploaded, JOB.results.json, JOB.submission.json."""
 
     async def write(retention: Retention) -> None:
-        opened = await retention.request_log.open(TenantId(tenant_id), JobId(job_id))
+        opened, audit = await _open(retention, TenantId(tenant_id), JobId(job_id))
         with _own(to) as directory:
             try:
-                async with retention.audit.recording("volant.request-log.read", tenant=tenant_id, target=job_id):
+                async with audit.recording("volant.request-log.read", tenant=tenant_id, target=job_id):
                     await _write(opened, directory)
             except OSError as error:
                 raise click.ClickException(f"{to} cannot be written to: {error.strerror}") from error
@@ -55,17 +66,40 @@ def export(tenant_id: str, job_id: str, to: Path) -> None:
 
 @request_log.command("purge")
 @click.argument("tenant_id", required=False)
+@one_cell
 @click.confirmation_option(prompt="This erases the request log, or the tenant's part of it, for good. Go on?")
-def purge(tenant_id: str | None) -> None:
+def purge(tenant_id: str | None, cell: str | None) -> None:
     """Erase all entries, or a tenant's, at once. The jobs themselves stay."""
+    tenant = TenantId(tenant_id) if tenant_id else None
 
     async def erase(retention: Retention) -> int:
-        log = retention.request_log
-        async with retention.audit.recording("volant.request-log.delete", tenant=tenant_id or "") as doing:
-            doing.count = await (log.erase_tenant(TenantId(tenant_id)) if tenant_id else log.erase_all())
-        return doing.count
+        erased = 0
+        for each in await _cells(retention, tenant, cell):
+            async with each.audit.recording("volant.request-log.delete", tenant=tenant or "") as doing:
+                doing.count = await (each.request_log.erase_tenant(tenant) if tenant else each.request_log.erase_all())
+            erased += doing.count
+        return erased
 
     click.echo(f"purged {with_retention(erase)} entries")
+
+
+async def _cells(retention: Retention, tenant: TenantId | None, cell: str | None) -> list[Cell]:
+    """Return the named cell, or else all of the tenant, or all. Of a tenant that is not known, nothing is anywhere."""
+    if cell is None and tenant is not None:
+        with suppress(NotFound):
+            return [await retention.cells.get(name) for name in (await retention.tenants.get(tenant)).cells]
+    return await retention.cells.named(cell)
+
+
+async def _open(retention: Retention, tenant: TenantId, job: JobId) -> tuple[Opened, Audit]:
+    """Return an entry from whichever of the tenant's cells has it, and that one's audit log.
+
+    Raises NotFound, and what `RequestLog.open` does.
+    """
+    for each in await _cells(retention, tenant, None):
+        with suppress(NotFound):
+            return await each.request_log.open(tenant, job), each.audit
+    raise NotFound(job)
 
 
 async def _write(opened: Opened, directory: int) -> None:

@@ -5,11 +5,11 @@ import asyncio
 import click
 
 from retention import log
-from retention.admin import loaded
+from retention.admin import at_cell, loaded
+from retention.cell_settings import RootSettings
 from retention.errors import KeyUnavailable, RetentionError
 from retention.roots import open_root
 from retention.seal import Context, Key, Kind
-from retention.settings import RootSettings
 
 
 @click.group()
@@ -18,11 +18,12 @@ def root() -> None:
 
 
 @root.command("check")
-def check_root() -> None:
+@at_cell
+def check_root(cell: str) -> None:
     """Print which root is configured, and try it: it must give a key back, and for its own purpose only."""
     log.configure("warning")
     try:
-        asyncio.run(_check(loaded()))
+        asyncio.run(_check(loaded().of_cell(cell)))
     except RetentionError as error:
         raise click.ClickException(str(error)) from error
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from retention.audio import AudioStore
-from retention.audit import Audit
+from retention.audit import Audit, Doing
 from retention.chain import public
 from retention.entries import Entry
 from retention.errors import (
@@ -221,31 +221,40 @@ class JobService:
         if not public(tenant):
             raise NotFound(tenant)  # a typing error: there never was such an id
         async with self._audit.recording("volant.tenant.delete", tenant=tenant) as doing:
-            known = await self._tenants.dismiss(tenant)
-            await self._keyring.remove(tenant)
-            while entries := await self._store.all_of(tenant):
-                # The queue first: while the list names a job, a repetition finds it, whatever broke off.
-                await self._queue.discard(*(entry.job for entry in entries))
-                await self._store.erase(*entries)
-                doing.count += len(entries)
-            await self._registrations.remove_all(tenant)
-            await self._audio.remove_tenant(tenant)
-            await self._log.erase_tenant(tenant)
-            await self._quotas.forget(tenant)
-            if not known and not doing.count:
-                raise NotFound(tenant)
+            await self.clear_tenant(tenant, doing)
         return doing.count
 
-    async def erase_customer(self, tenant: TenantId, customer: str) -> int:
+    async def clear_tenant(self, tenant: TenantId, doing: Doing) -> None:
+        """Do what `delete_tenant` does as a part of what is recorded already, and count the jobs there."""
+        known = await self._tenants.dismiss(tenant)
+        await self._keyring.remove(tenant)
+        erased = 0
+        while entries := await self._store.all_of(tenant):
+            # The queue first: while the list names a job, a repetition finds it, whatever broke off.
+            await self._queue.discard(*(entry.job for entry in entries))
+            await self._store.erase(*entries)
+            erased += len(entries)
+            doing.count += len(entries)
+        await self._registrations.remove_all(tenant)
+        await self._audio.remove_tenant(tenant)
+        await self._log.erase_tenant(tenant)
+        await self._quotas.forget(tenant)
+        if known is None and not erased:
+            raise NotFound(tenant)
+
+    async def erase_customer(
+        self, tenant: TenantId, customer: str, *, labels: frozenset[CustomerTag] = frozenset()
+    ) -> int:
         """Erase all that bears a customer's label, in any state; return how many jobs went (spec 6.2, promise P3).
 
+        `labels` are the tags that other cells have for the customer: a callback URL that came from there bears them.
         From the first step on no upload that has begun is accepted any more, and what comes later is another
         matter: it stays. May be repeated until it succeeds: the customer's list names a job until all of it is gone.
         """
         tag = self._keyring.tag(tenant, customer)
         async with self._audit.recording("speech-to-text.gdpr-user-data.delete", tenant=tenant) as doing:
             moment = await self._store.fence(tenant, tag, during=self._upload_within + _FENCE_SLACK)
-            await self._registrations.remove_customer(tenant, tag)
+            await self._registrations.remove_customer(tenant, labels | {tag})
             while entries := await self._store.all_of_customer(tenant, tag, until=moment):
                 ids = [entry.job for entry in entries]
                 doing.count += await self._store.erase(*entries, but_listed=True)

@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import parse_qs, urlsplit
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, field
 
 from retention.addresses import parse_networks
+from retention.cell_settings import HOME, CellSettings, check_apart, check_tables
 from retention.errors import SettingsError
 from retention.limits import NAMES, Limits
 from retention.listening import Listener
@@ -27,71 +27,14 @@ from retention.notification import Hash
 Duration = timedelta
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-_BUCKET = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _LARGEST_OBJECT = 48 << 30
 """Bytes of the largest recording that an object store takes: 10,000 parts of 5 MiB."""
 _PORT_IMPLIED = re.compile(r"http://.*:80|https://.*:443")
 
 
-class RootSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a cell's root key is."""
-
-    root: Annotated[
-        str,
-        Meta(
-            description='Where the root key is: "file", "aws-kms:" and a key id or ARN, or an RFC 7512 URI, "pkcs11:'
-            'token=TOKEN;object=LABEL?module-path=FILE".'
-        ),
-    ] = "file"
-    root_key_file: Annotated[
-        Path,
-        Meta(description='The root key, with root = "file": 32 bytes in base64, in a file readable by its owner only.'),
-    ] = Path("var/root.key")
-    create_root_key: Annotated[
-        bool, Meta(description="Make the root key's file at first start, if it is absent. For development.")
-    ] = False
-    root_credentials_file: Annotated[
-        Path | None,
-        Meta(
-            description="A file, readable by its owner only, with what opens the root key's provider: for AWS KMS"
-            " TOML, for PKCS #11 the PIN."
-        ),
-    ] = None
-
-
-class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All settings of all processes; `volant settings` shows them with these texts."""
 
-    redis_url: Annotated[
-        str, Meta(description="The cell's Redis: redis://, rediss:// or unix://; without a password.")
-    ] = "redis://127.0.0.1:6379/0"
-    redis_user: Annotated[str, Meta(description="The Redis user, when it is not the default one.")] = ""
-    redis_password_file: Annotated[
-        Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
-    ] = None
-    redis_ca_file: Annotated[
-        Path | None, Meta(description="For rediss://, authorities of Redis's certificate in PEM, besides the system's.")
-    ] = None
-    redis_certificate: Annotated[
-        Path | None, Meta(description="For rediss://, our own certificate in PEM, if Redis asks for one.")
-    ] = None
-    redis_key_file: Annotated[
-        Path | None, Meta(description="The key of that certificate, in PEM, in a file readable by its owner only.")
-    ] = None
-    audio: Annotated[
-        str,
-        Meta(
-            description="Where sealed audio waits for recognition: a directory on one file system, owned by Volant; or"
-            " s3://bucket/prefix, gs://bucket/prefix, az://container/prefix."
-        ),
-    ] = "var/audio"
-    audio_credentials_file: Annotated[
-        Path | None,
-        Meta(
-            description="A TOML file, readable by its owner only, with options of the object store; none: the"
-            " platform's own credentials."
-        ),
-    ] = None
     host: Annotated[str, Meta(description="The address on which the API listens, unless there are listeners.")] = (
         "127.0.0.1"
     )
@@ -236,19 +179,25 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "info"
     )
 
-    @property
-    def is_audio_in_directory(self) -> bool:
-        """Whether `audio` is the name of a directory, not of a bucket."""
-        return bool(self.audio) and ":/" not in self.audio
+    cell: Annotated[
+        str, Meta(description="The cell that this worker or notifier serves: home, or one of the cells below.")
+    ] = HOME
+    cells: Annotated[
+        dict[str, CellSettings],
+        Meta(
+            description="Further cells. Each is a table that must name a redis_url, a root key and an audio of its own,"
+            " and may set what else the settings above say of a cell.",
+            examples=["acme"],
+        ),
+    ] = field(default_factory=dict)
 
     def limits(self) -> Limits:
         """Return the limits of a tenant for which nothing else is set."""
         return Limits(**{name: getattr(self, f"limit_{name}") for name in NAMES})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         minute = timedelta(minutes=1)
-        url = urlsplit(self.redis_url)
-        query = parse_qs(url.query)
         names = [listener.name for listener in self.listeners]
         rules = [
             (self.lease >= timedelta(seconds=3), "lease must be at least 3 seconds: it is renewed every third of it"),
@@ -278,44 +227,24 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 "rewrite_every must be at least a second and at most a day",
             ),
             (
-                self.is_audio_in_directory or _BUCKET.fullmatch(self.audio) is not None,
-                "audio must be a directory, or s3://, gs:// or az:// with a bucket and, if wanted, a prefix",
-            ),
-            (
-                self.is_audio_in_directory or self.max_upload <= _LARGEST_OBJECT,
+                self.max_upload <= _LARGEST_OBJECT
+                or all(cell.is_audio_in_directory for cell in (self, *self.cells.values())),
                 "max_upload must be at most 48 GiB where audio is in an object store",
-            ),
-            (
-                not self.is_audio_in_directory or self.audio_credentials_file is None,
-                "audio_credentials_file is for audio in an object store",
             ),
             (self.max_audio >= minute, "max_audio must be at least a minute"),
             (self.key_grace >= minute, "key_grace must be at least a minute"),
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
             (self.audit_retention >= timedelta(days=1), "audit_retention must be at least a day"),
-            (
-                not url.password and "password" not in query,
-                "redis_url must not hold a password: put it into a file and name it in redis_password_file",
-            ),
-            (
-                not any(name.startswith("ssl_") for name in query),
-                "redis_url must not change how TLS is verified: there is redis_ca_file",
-            ),
-            (
-                url.scheme == "rediss" or (self.redis_ca_file or self.redis_certificate) is None,
-                "redis_ca_file and redis_certificate need a redis_url that begins with rediss://",
-            ),
-            (
-                (self.redis_certificate is None) == (self.redis_key_file is None),
-                "redis_certificate and redis_key_file go together",
-            ),
             (len(set(names)) == len(names), "listeners: each needs a name of its own"),
+            (HOME not in self.cells, f"cells.{HOME}: the settings outside of the tables are those of this cell"),
+            (self.cell == HOME or self.cell in self.cells, f"cell: there is no cell {self.cell} among the cells"),
         ]
         for holds, sentence in rules:
             if not holds:
                 raise SettingsError(sentence)
         parse_networks(self.callback_networks)
         self.listening()
+        check_apart({HOME: self, **self.cells})
 
     def listening(self) -> tuple[Listener, ...]:
         """Return all listeners: those of the tables, else the one public that the other settings make."""
@@ -329,6 +258,12 @@ class Settings(RootSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             plain_http=self.plain_http,
         )
         return self.listeners or (alone,)
+
+    def of_cell(self, name: str) -> CellSettings:
+        """Return the settings of a cell. Raises SettingsError for one that is not among them."""
+        if name != HOME and name not in self.cells:
+            raise SettingsError(f"there is no cell {name} in the settings")
+        return self if name == HOME else self.cells[name]
 
 
 def _is_origin(text: str) -> bool:
@@ -351,6 +286,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     for name in Settings.__struct_fields__:
         if (text := environ.get(f"VOLANT_{name.upper()}")) is not None:
             values[name] = text
+    check_tables(values.get("cells"))
     try:
         return msgspec.convert(values, Settings, strict=False, dec_hook=_to_path)
     except msgspec.ValidationError as error:

@@ -1,5 +1,8 @@
 """Tenants and their API keys, of which only digests are kept.
 
+The home cell has them all, and what it says counts. Every other cell has a copy of the records of its own tenants:
+what is accepted, logged and signed there is decided by that copy, without a look into another Redis.
+
 A key reads `volant_<public id>_<secret>`: the id finds the record, the secret is 256 random bits, so
 a plain SHA-256 digest is as good as a slow one. Every request looks the key up, so that a revocation
 bites with the next one, and is counted in the same step.
@@ -9,7 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -17,15 +20,17 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from retention import keyspace
 from retention.acting import act_as_key
 from retention.audit import Audit
+from retention.cell_settings import HOME
 from retention.connection import reaching_redis, script
-from retention.errors import LimitReached, NotFound
+from retention.errors import CellRefused, LimitReached, NotFound
 from retention.job import TenantId
 from retention.limits import Limits, Rate
-from retention.tenant import Credential, Tenant
+from retention.tenant import Credential, Plan, Tenant
 
 _PREFIX = "volant"
 _FORM = re.compile(rf"{_PREFIX}_([0-9a-f]{{12}})_[A-Za-z0-9_-]{{43}}")
@@ -50,8 +55,33 @@ _tenant = msgspec.json.Decoder(Tenant).decode
 _api_key = msgspec.json.Decoder(ApiKey).decode
 
 
+def check_separate(tenant: Tenant, others: Mapping[TenantId, Tenant]) -> None:
+    """Refuse a tenant that shares a cell with another, when that cell is, or was, either's own. Raises CellRefused."""
+    if tenant.plan == "premium" and tenant.cell == HOME:
+        raise CellRefused(f"premium needs a cell of its own, and {HOME} is everybody's: give --cell")
+    for other in others.values():
+        if other.id != tenant.id:
+            for cell in (_alone_in(tenant) & {*other.cells}) | (_alone_in(other) & {*tenant.cells}):
+                raise CellRefused(f"cell {cell}: premium needs one of its own, and tenant {other.id} has it, or had")
+
+
+def _alone_in(tenant: Tenant) -> set[str]:
+    of_its_own = {former.cell for former in tenant.former if former.plan == "premium"}
+    return of_its_own | {tenant.cell} if tenant.plan == "premium" else of_its_own
+
+
+def replaced(known: Tenant, limits: Mapping[str, float | None], changes: Mapping[str, Any]) -> Tenant:
+    """Return a tenant with other limits, by name, and other fields."""
+    return msgspec.structs.replace(known, limits=msgspec.structs.replace(known.limits, **limits), **changes)
+
+
+def new_tenant(name: str, *, now: datetime, plan: Plan = "plus", cell: str = HOME) -> Tenant:
+    """Return a tenant with an id that no other ever had."""
+    return Tenant(id=TenantId(secrets.token_hex(8)), name=name, created=now, plan=plan, cell=cell)
+
+
 class Tenants:
-    """The tenants of this installation. Raises Unavailable from every method when Redis cannot be reached.
+    """The tenants that one Redis knows. Raises Unavailable from every method when it cannot be reached.
 
     `limits` are those of a tenant for which nothing else is set. What changes a tenant or its keys is in the audit log,
     and raises AuditBroken; the end of a tenant is for `JobService.delete_tenant` to record, of which it is a part.
@@ -64,12 +94,18 @@ class Tenants:
         self._admit = script(redis, "admit")
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
-        """Add a tenant."""
-        tenant = Tenant(id=TenantId(secrets.token_hex(8)), name=name, created=now)
+        """Add a tenant of the home cell."""
+        return await self.add(new_tenant(name, now=now))
+
+    async def add(self, tenant: Tenant) -> Tenant:
+        """Add a tenant to those of the installation. Raises CellRefused when its cell is another's."""
         async with self._audit.recording("volant.tenant.create", tenant=tenant.id):
-            with reaching_redis():
-                await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
-        return tenant
+            return await self._change(lambda _: tenant)
+
+    async def copy(self, tenant: Tenant) -> None:
+        """Know a tenant of the installation in this cell, too, as the home cell knows it."""
+        with reaching_redis():
+            await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
 
     async def get(self, tenant: TenantId) -> Tenant:
         """Return what is known of a tenant. Raises NotFound."""
@@ -82,14 +118,26 @@ class Tenants:
     async def update(
         self, tenant: TenantId, *, limits: Mapping[str, float | None] = MappingProxyType({}), **changes: Any
     ) -> Tenant:
-        """Change what is known of a tenant, by field, and its limits, by name. Raises NotFound."""
-        known = await self.get(tenant)
-        changed = msgspec.structs.replace(known, limits=msgspec.structs.replace(known.limits, **limits), **changes)
+        """Change what is known of a tenant, by field, and its limits, by name. Raises NotFound, CellRefused."""
         detail = " ".join(sorted({*changes, *(["limits"] if limits else [])}))
+        return await self.change(tenant, lambda known: replaced(known, limits, changes), detail=detail)
+
+    async def change(self, tenant: TenantId, change: Callable[[Tenant], Tenant], *, detail: str | None) -> Tenant:
+        """Change what is known of a tenant, in one step. Raises NotFound; CellRefused when its cell is another's.
+
+        `detail` is what the audit log says of it; None: it is a part of something that is recorded.
+        """
+
+        def changed(known: Mapping[TenantId, Tenant]) -> Tenant:
+            if tenant not in known:
+                raise NotFound(tenant)
+            return change(known[tenant])
+
+        if detail is None:
+            return await self._change(changed)
+        await self.get(tenant)
         async with self._audit.recording("volant.tenant.update", tenant=tenant, detail=detail):
-            with reaching_redis():
-                await self._redis.hset(keyspace.TENANTS, tenant, msgspec.json.encode(changed))
-        return changed
+            return await self._change(changed)
 
     async def all(self) -> list[Tenant]:
         """Return every tenant, oldest first."""
@@ -97,16 +145,17 @@ class Tenants:
             found = await self._redis.hvals(keyspace.TENANTS)
         return sorted(map(_tenant, found), key=lambda tenant: tenant.created)
 
-    async def dismiss(self, tenant: TenantId) -> bool:
-        """Take away a tenant and all its keys: from now on nothing is accepted for it. Returns whether it was there."""
+    async def dismiss(self, tenant: TenantId) -> Tenant | None:
+        """Take away a tenant and all its keys: from now on nothing is accepted for it here. Returns what it was."""
         keys = await self.keys(tenant)
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hget(keyspace.TENANTS, tenant)
                 pipe.hdel(keyspace.TENANTS, tenant)
                 if keys:
                     pipe.hdel(keyspace.API_KEYS, *(key.id for key in keys))
                 gone, *_ = await pipe.execute()
-        return bool(gone)
+        return None if gone is None else _tenant(gone)
 
     async def create_key(
         self, tenant: TenantId, *, now: datetime, limits: Mapping[str, float | None] = MappingProxyType({})
@@ -206,6 +255,23 @@ class Tenants:
             endpoints=owner.endpoints,
             networks=owner.networks,
         )
+
+    async def _change(self, make: Callable[[Mapping[TenantId, Tenant]], Tenant]) -> Tenant:
+        """Write a record made from all that is known; it is made anew when anything of that has changed meanwhile."""
+        while True:
+            with reaching_redis():
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    await pipe.watch(keyspace.TENANTS)
+                    known = {found.id: found for found in map(_tenant, await pipe.hvals(keyspace.TENANTS))}
+                    tenant = make(known)
+                    check_separate(tenant, known)
+                    pipe.multi()
+                    pipe.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
+                    try:
+                        await pipe.execute()
+                    except WatchError:
+                        continue
+                    return tenant
 
 
 def public_id(presented: str) -> str:

@@ -4,7 +4,16 @@ from hypothesis import settings
 
 from tests.clouds import azure, s3
 from tests.javascript import drive, node
-from tests.stack import calling, fresh_stack, nothing_is_kept_forever, redis, redis_server, stack
+from tests.stack import (
+    calling,
+    fresh_stack,
+    nothing_is_kept_forever,
+    other_redis,
+    other_redis_server,
+    redis,
+    redis_server,
+    stack,
+)
 
 __all__ = [
     "azure",
@@ -13,6 +22,8 @@ __all__ = [
     "fresh_stack",
     "node",
     "nothing_is_kept_forever",
+    "other_redis",
+    "other_redis_server",
     "redis",
     "redis_server",
     "s3",

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -86,7 +86,7 @@ UNLIMITED = {"limit_submits": "0", "limit_polls": "0", "limit_tokens": "0"}
 class StartStack(Protocol):
     """Start a stack of its own for one test."""
 
-    def __call__(self, *, workers: int = 1, **settings: str) -> Stack: ...
+    def __call__(self, *, workers: int = 1, cells: Sequence[str] = (), **settings: str) -> Stack: ...
 
 
 class StackUnderTest(Stack):
@@ -122,6 +122,15 @@ def redis_server() -> Iterator[RedisServer]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def other_redis_server() -> Iterator[RedisServer]:
+    """Give the Redis of a second cell."""
+    with temporary_directory() as directory:
+        server = RedisServer(directory)
+        yield server
+        server.stop()
+
+
 @pytest.fixture
 def nothing_is_kept_forever(redis_server: RedisServer) -> Iterator[None]:
     """Fail a test that leaves a key without expiry other than those that may stay."""
@@ -138,6 +147,16 @@ async def redis(redis_server: RedisServer, nothing_is_kept_forever: None) -> Asy
     client = Redis.from_url(redis_server.url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def other_redis(other_redis_server: RedisServer) -> AsyncIterator[Redis]:
+    """Give a client of the second cell's empty Redis, likewise."""
+    client = Redis.from_url(other_redis_server.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+    assert_all_expire(other_redis_server.url)
 
 
 @pytest.fixture(scope="session")
@@ -165,8 +184,8 @@ def fresh_stack() -> Iterator[StartStack]:
     """
     with ExitStack() as cleanup:
 
-        def start(*, workers: int = 1, **settings: str) -> Stack:
-            return cleanup.enter_context(running_stack(settings, workers=workers))
+        def start(*, workers: int = 1, cells: Sequence[str] = (), **settings: str) -> Stack:
+            return cleanup.enter_context(running_stack(settings, workers=workers, cells=cells))
 
         yield start
 
@@ -187,7 +206,11 @@ def users_under_test(directory: Path) -> Path | None:
 
 @contextmanager
 def running_stack(
-    settings: Mapping[str, str] | None = None, *, workers: int = 1, ca: Path | None = None
+    settings: Mapping[str, str] | None = None,
+    *,
+    workers: int = 1,
+    cells: Sequence[str] = (),
+    ca: Path | None = None,
 ) -> Iterator[Stack]:
     """Give a stack, and fail if something in it has no expiry at the end, unless no Redis answers then."""
     with (
@@ -196,6 +219,7 @@ def running_stack(
             directory,
             settings={**UNLIMITED, **(settings or {})},
             workers=workers,
+            cells=cells,
             users=users_under_test(directory),
             ca=ca,
         ) as running,
@@ -203,6 +227,7 @@ def running_stack(
         if not workers:
             offer_without_a_worker(running.redis_url)
         yield running
-        with suppress(blocking.ConnectionError, blocking.TimeoutError):
-            assert_all_expire(running.redis_url)
-            assert_nothing_was_denied(running.redis_url)
+        for url in (running.redis_url, *(server.url for server in running.cells.values())):
+            with suppress(blocking.ConnectionError, blocking.TimeoutError):
+                assert_all_expire(url)
+                assert_nothing_was_denied(url)

@@ -19,6 +19,7 @@ import structlog
 from arq.worker import Function, Retry, Worker, func
 
 from retention.delivery import dumps, loads
+from retention.ending import end
 from retention.errors import Unavailable
 from retention.holding import HAND_BACK_WITHIN
 from retention.job import JobId, Processing
@@ -26,7 +27,7 @@ from retention.leases import Leases
 from retention.log import failure
 from retention.readiness import Readiness
 
-__all__ = ["LeasedWorker", "Retry", "end", "func"]
+__all__ = ["LeasedWorker", "Retry", "func"]
 
 _FOREVER = timedelta(days=365)
 
@@ -221,10 +222,3 @@ def _asked(work: asyncio.Task[Any]) -> None:
     """Ask a cancelled piece of work how it ended, or asyncio would log its error, as one that nobody asked for."""
     if not work.cancelled() and (error := work.exception()) and not isinstance(error, Retry):
         _log.warning("delivery broke off", **failure(error))
-
-
-async def end(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended: on Python 3.11 a cancellation may get lost where a time limit is awaited."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=0.1)

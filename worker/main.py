@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import structlog
 
-from retention.bootstrap import open_retention
+from retention.bootstrap import open_own_cell
 from retention.delivery import RECOGNIZE
+from retention.ending import end
 from retention.errors import SettingsError
 from retention.settings import Settings
 from worker import sandbox
 from worker.caretaker import look_after, look_after_keys
-from worker.leases import LeasedWorker, end, func
+from worker.leases import LeasedWorker, func
 from worker.recognizers import installed
 from worker.tasks import Tools, recognize
 from worker.transcriber import EngineUnusable, Transcriber
@@ -46,33 +47,32 @@ async def work(settings: Settings) -> None:
             await transcriber.start()
         except EngineUnusable as error:
             raise SettingsError(f"recognizer: {settings.recognizer} cannot be used: {error}") from error
-        retention = await stack.enter_async_context(open_retention(settings, role="worker"))
-        await retention.offers.publish(transcriber.offer)
+        cell = await stack.enter_async_context(open_own_cell(settings, role="worker"))
+        await cell.offers.publish(transcriber.offer)
         worker = LeasedWorker(
             [func(recognize, name=RECOGNIZE)],
-            leases=retention.leases,
-            readiness=retention.readiness,
-            redis=retention.redis,
+            leases=cell.leases,
+            readiness=cell.readiness,
+            redis=cell.redis,
             jobs_at_once=jobs_at_once,
             lease=settings.lease,
             drain=settings.drain,
-            denied=retention.holding.denied,
+            denied=cell.holding.denied,
         )
-        worker.ctx.update(tools=Tools(holding=retention.holding, transcriber=transcriber), worker=worker)
+        worker.ctx.update(tools=Tools(holding=cell.holding, transcriber=transcriber), worker=worker)
         on_signals(worker.stop)
         _log.info(
             "worker ready",
+            cell=cell.name,
             recognizer=settings.recognizer,
             children=children,
             jobs_at_once=jobs_at_once,
             isolation=transcriber.isolation,
         )
         async with asyncio.TaskGroup() as group:
-            rounds = group.create_task(
-                look_after(retention.caretaker, token=retention.leases.token, every=settings.sweep_every)
-            )
+            rounds = group.create_task(look_after(cell.caretaker, token=cell.leases.token, every=settings.sweep_every))
             for_keys = group.create_task(
-                look_after_keys(retention.custody, token=retention.leases.token, every=settings.sweep_every)
+                look_after_keys(cell.custody, token=cell.leases.token, every=settings.sweep_every)
             )
             await worker.main()
             await end(rounds)

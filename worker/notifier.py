@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from msgspec import Struct
 
-from retention.bootstrap import open_retention
+from retention.bootstrap import open_own_cell
 from retention.delivery import NOTIFY
 from retention.egress import Egress, origin
 from retention.errors import Denied, KeyDisabled, Unavailable, Unreachable
@@ -147,20 +147,20 @@ async def tell(settings: Settings) -> None:
     if starting := asyncio.current_task():
         on_signals(starting.cancel)
     at_once = settings.notifications_at_once
-    async with open_retention(settings, role="notifier") as retention:
+    async with open_own_cell(settings, role="notifier") as cell:
         notifier = Notifier(
             [func(notify, name=NOTIFY)],
-            leases=retention.notification_leases,
-            readiness=retention.readiness,
-            redis=retention.redis,
+            leases=cell.notification_leases,
+            readiness=cell.readiness,
+            redis=cell.redis,
             jobs_at_once=at_once,
             lease=settings.lease,
             drain=settings.drain,
         )
-        tools = Tools(telling=retention.telling, egress=retention.egress, receivers=Receivers(at_once=at_once))
+        tools = Tools(telling=cell.telling, egress=cell.egress, receivers=Receivers(at_once=at_once))
         notifier.ctx.update(tools=tools, notifier=notifier)
         on_signals(notifier.stop)
-        _log.info("notifier ready", jobs_at_once=at_once)
+        _log.info("notifier ready", cell=cell.name, jobs_at_once=at_once)
         await notifier.main()
     _log.info("notifier stopped")
 

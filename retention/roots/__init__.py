@@ -7,12 +7,12 @@ under a key that they wrap.
 
 from typing import Protocol
 
+from retention.cell_settings import RootSettings
 from retention.errors import SettingsError
 from retention.roots.aws_kms import KmsRoot
 from retention.roots.file import FileRoot
 from retention.roots.pkcs11 import TokenRoot
 from retention.seal import Context, Key
-from retention.settings import RootSettings
 
 
 class RootProvider(Protocol):

@@ -70,6 +70,10 @@ class Client:
         assert code == 200, body
         return [job["id"] for job in body["recognitions"]]
 
+    async def models(self) -> tuple[int, Any]:
+        """Return the status code and the body."""
+        return await self._ask("GET", "/models")
+
     async def delete(self, job: str) -> tuple[int, Any]:
         """Return the status code and the body, None for none."""
         return await self._ask("DELETE", f"/recognitions/{job}")

@@ -1,5 +1,6 @@
 """The fixtures of the tests that need a Redis."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,20 @@ from redis.asyncio import Redis
 
 from tests.integration.buyer import Buyer, bought
 from tests.integration.cell import Cell, open_cell
+from tests.integration.installation import Installation, installed
 
 
 @pytest.fixture
 async def cell(redis: Redis, tmp_path: Path) -> Cell:
     """Give an empty cell with one tenant."""
     return await open_cell(redis, tmp_path / "audio")
+
+
+@pytest.fixture
+async def installation(redis: Redis, other_redis: Redis, tmp_path: Path) -> AsyncIterator[Installation]:
+    """Give an installation of two cells, home and acme, each with a Redis of its own; and one tenant, at home."""
+    async with installed(redis, other_redis, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from moto.core.exceptions import JsonRESTError
 from moto.kms.models import KmsBackend
 from moto.server import ThreadedMotoServer
 
+from retention.cell_settings import RootSettings
 from retention.roots import RootProvider, open_root
-from retention.settings import RootSettings
 
 MODULES = [
     Path("/usr/lib/softhsm/libsofthsm2.so"),

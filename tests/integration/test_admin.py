@@ -42,7 +42,9 @@ def test_an_installation_is_administered(run: Run) -> None:
     """Tenants and keys are created, listed, revoked and deleted."""
     tenant = run("tenant", "create", "Example Ltd").stdout.strip()
     assert re.fullmatch(r"[0-9a-f]{16}", tenant)
-    assert re.fullmatch(rf"{tenant}  \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  Example Ltd\n", run("tenant", "list").stdout)
+    assert re.fullmatch(
+        rf"{tenant}  \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ  plus     home  Example Ltd\n", run("tenant", "list").stdout
+    )
     key = run("apikey", "create", tenant).stdout.strip()
     _, id_, secret = key.split("_", 2)
     listed = run("apikey", "list", tenant).stdout
@@ -64,11 +66,11 @@ def test_where_a_tenant_is_served_is_changed_and_listed(run: Run) -> None:
         (["--networks", ""], "Example Ltd"),
     ]:
         assert run("tenant", "update", tenant, *arguments).stdout == "updated\n"
-        assert run("tenant", "list").stdout.endswith(f"Z  {listed}\n")
+        assert run("tenant", "list").stdout.endswith(f"Z  plus     home  {listed}\n")
     for arguments in (["--networks", "10.1.0.1/16"], ["--networks", "here"], ["--endpoints", "none"]):
         refused = run("tenant", "update", tenant, "--name", "Other", *arguments)
         assert (refused.exit_code, arguments[1] in refused.stderr) == (2, True)
-    assert run("tenant", "list").stdout.endswith("Z  Example Ltd\n")
+    assert run("tenant", "list").stdout.endswith("Z  plus     home  Example Ltd\n")
 
 
 def test_what_is_not_there_is_a_sentence(run: Run) -> None:

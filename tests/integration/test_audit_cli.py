@@ -30,7 +30,7 @@ def run(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path: Path
         "redis_url": redis_server.url,
         "root_key_file": str(tmp_path / "root.key"),
         "create_root_key": "true",
-        "audio_directory": str(tmp_path / "audio"),
+        "audio": str(tmp_path / "audio"),
     }
     return partial(volant, **settings)
 

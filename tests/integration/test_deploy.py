@@ -52,8 +52,9 @@ def test_the_example_is_what_volant_settings_prints() -> None:
         "root_credentials_file",
         "audio_credentials_file",
     }
-    assert set(absent) == files | {"certificate", "certificate_key", "listeners"}
-    assert all(f"# {name} =\n" in example or f"# [[{name}]]\n" in example for name in absent)
+    assert set(absent) == files | {"certificate", "certificate_key", "listeners", "cells"}
+    tables = {"listeners": "# [[listeners]]\n", "cells": "# [cells.acme]\n"}
+    assert all(tables.get(name, f"# {name} =\n") in example for name in absent)
 
 
 @pytest.mark.parametrize("binary", ["", "embedded"])
@@ -99,7 +100,7 @@ def test_a_unit_starts_what_the_procfile_starts(path: Path, redis_server: RedisS
     """The command line and the environment of a unit make a process that becomes ready and stops in good order."""
     service = unit(path)["Service"]
     command = shlex.split(service["ExecStart"])
-    role = path.stem.removeprefix("volant-")
+    role = path.stem.removeprefix("volant-").removesuffix("@")
     assert command[1:] == procfile()[role][1:]
     assert command[0] == f"{service['WorkingDirectory']}/.venv/bin/python"
 
@@ -107,7 +108,7 @@ def test_a_unit_starts_what_the_procfile_starts(path: Path, redis_server: RedisS
     for line in path.read_text().splitlines():
         if line.startswith("Environment="):
             name, value = line.removeprefix("Environment=").split("=", 1)
-            settings[name.removeprefix("VOLANT_").lower()] = value.replace("%S", str(tmp_path))
+            settings[name.removeprefix("VOLANT_").lower()] = value.replace("%S", str(tmp_path)).replace("%i", "home")
     shutil.copy(ROOT / "deploy/volant.example.toml", tmp_path / "volant.toml")
     assert settings["config"] == "/etc/volant/volant.toml"
     assert settings["root_key_file"] == "/etc/volant/root.key"
@@ -136,9 +137,9 @@ def test_a_unit_confines_its_process(path: Path) -> None:
 
 def test_a_worker_may_confine_its_children() -> None:
     """The worker's unit allows the namespaces that its children move into, and no other."""
-    service = unit(ROOT / "deploy/systemd/volant-worker.service")["Service"]
+    service = unit(ROOT / "deploy/systemd/volant-worker@.service")["Service"]
     assert service["RestrictNamespaces"].split() == ["user", "net", "ipc"]
-    assert "landlock_restrict_self" in (ROOT / "deploy/systemd/volant-worker.service").read_text()
+    assert "landlock_restrict_self" in (ROOT / "deploy/systemd/volant-worker@.service").read_text()
 
 
 def test_a_stack_gives_back_all_it_took(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from deploy.processes import RedisServer
 from retention.bootstrap import Retention, open_retention
 from retention.custody import Custody
 from retention.job import TenantId
-from retention.keys import KeyId, KeyState
+from retention.keys import KeyId, KeyState, TenantKey
+from retention.keystore import TenantKeys
 from retention.settings import load
 from retention.tenant import Credential
 from tests.commands import volant
@@ -35,7 +36,7 @@ def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path:
         "redis_url": redis_server.url,
         "root_key_file": str(tmp_path / "root.key"),
         "create_root_key": "true",
-        "audio_directory": str(tmp_path / "audio"),
+        "audio": str(tmp_path / "audio"),
     }
 
 
@@ -71,8 +72,8 @@ def submits(tenant: TenantId, count: int) -> Callable[[Retention], Awaitable[Non
 
     async def submit(retention: Retention) -> None:
         for _ in range(count):
-            began = await retention.jobs.now()
-            await retention.jobs.submit(
+            began = await retention.cells.home.jobs.now()
+            await retention.cells.home.jobs.submit(
                 Credential(tenant=tenant), SUBMISSION, spoken(AUDIO), began=began, results_ttl=HOUR
             )
 
@@ -143,6 +144,21 @@ def test_what_is_refused_is_a_sentence(run: Run, act: Act, tenant: TenantId, com
     run("key", "create", tenant)
     refused = run("key", *(tenant if word == "TENANT" else word for word in command))
     assert (refused.exit_code, refused.stderr) == (1, f"Error: {REFUSED[command]}\n")
+
+
+def test_a_key_that_was_made_at_the_same_moment_is_seen(run: Run, tenant: TenantId) -> None:
+    """Two operators: the later one looks again, and is told."""
+    run("key", "create", tenant)
+    get, looks = TenantKeys.get, 0
+
+    async def too_early(self: TenantKeys, id_: KeyId) -> TenantKey | None:
+        nonlocal looks
+        looks += 1
+        return None if looks == 1 else await get(self, id_)
+
+    with patch("retention.keystore.TenantKeys.get", too_early):
+        refused = run("key", "create", tenant)
+    assert (refused.exit_code, "there is such a key already" in refused.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("wrong", ["soon", "-P1D", "0", "P0D", ""])
@@ -244,7 +260,7 @@ def test_a_customer_brings_a_key(run: Run, act: Act, tenant: TenantId, material:
     assert f"{tenant} wraps with version 2\n" in brought(run, tenant, other)[1]
 
     async def state(retention: Retention) -> KeyState:
-        return (await retention.custody.get(KeyId(tenant))).state
+        return (await retention.cells.home.custody.get(KeyId(tenant))).state
 
     assert act(state) is KeyState.ACTIVE
 

@@ -106,9 +106,9 @@ async def test_the_commands(redis: Redis, settings: dict[str, str]) -> None:
     tenant = TenantId((await run("tenant", "create", "Example")).stdout.strip())
     in_force = load({f"VOLANT_{name.upper()}": value for name, value in settings.items()})
     async with open_retention(in_force, role="admin") as retention:
-        now = await retention.jobs.now()
-        await retention.registrations.keep(tenant, "http://other.example/", None, customer=None, began=now)
-        kept = await retention.registrations.keep(tenant, URL, SECRET, customer=None, began=now)
+        now = await retention.cells.home.jobs.now()
+        await retention.cells.home.registrations.keep(tenant, "http://other.example/", None, customer=None, began=now)
+        kept = await retention.cells.home.registrations.keep(tenant, URL, SECRET, customer=None, began=now)
     store = JobStore(redis, rescue_after=HOUR)
     callback = Callback(registration=kept.id, events=("recognitions.completed",))
     job = accept(new_job_id(), tenant, now=now, results_ttl=HOUR, patience=WEEK, callback=callback)

@@ -1,6 +1,7 @@
 """Redis's users: what each role is refused, and whether a process notices that it is not."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ from structlog.testing import capture_logs
 
 from deploy.acl import ROLES, make_users
 from deploy.processes import RedisServer, temporary_directory
+from retention.bootstrap import open_audit
+from retention.job import RegistrationId
+from retention.keyring import Keyring
 from retention.privileges import FORBIDDEN, Privileges, Role
+from retention.registrations import Registration, Registrations
+from retention.roots.file import FileRoot
+from retention.seal import Key
+from retention.tenants import Tenants
 from tests.stack import users_under_test
 
 
@@ -87,3 +95,22 @@ def test_nobody_without_a_name_gets_in(tmp_path: Path) -> None:
     rules = users.read_text()
     assert "user default reset off" in rules
     assert not any(password in rules for password in passwords.values())
+
+
+async def test_roles_may_do_what_cells_ask_of_them(guarded: tuple[RedisServer, Path]) -> None:
+    """The front brings callback URLs into another cell, and takes them back; a command moves a tenant."""
+    admin, api = as_role(guarded, "admin"), as_role(guarded, "api")
+    keyring = await Keyring.open(admin, FileRoot(Key.random()))
+    audit = await open_audit(admin, keyring, retention=timedelta(days=1))
+    tenants = Tenants(admin, audit)
+    now = datetime.now(UTC)
+    tenant = (await tenants.create("one", now=now)).id
+    assert (await tenants.update(tenant, cell="acme")).cell == "acme"
+    front = Registrations(api, keyring, audit)
+    known = Registration(id=RegistrationId("x/y"), url="https://a.example", secret=None, created=now, customers=())
+    adopted = await front.adopt(tenant, known)
+    assert await front.find(tenant, known.url)
+    await front.disown(tenant, known, adopted)
+    assert await front.find(tenant, known.url) is None
+    await admin.aclose()
+    await api.aclose()

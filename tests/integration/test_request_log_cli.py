@@ -45,14 +45,15 @@ def entries(settings: dict[str, str]) -> list[tuple[TenantId, JobId]]:
     async def keep(name: str) -> tuple[TenantId, JobId]:
         loaded = load({f"VOLANT_{setting.upper()}": value for setting, value in settings.items()})
         async with open_retention(loaded, role="admin") as retention:
-            began = await retention.jobs.now()
+            began = await retention.cells.home.jobs.now()
             tenant = (await retention.tenants.create(name, now=began)).id
-            job = await retention.jobs.submit(
+            home = retention.cells.home
+            job = await home.jobs.submit(
                 Credential(tenant=tenant), WILLING, spoken(AUDIO), began=began, results_ttl=HOUR
             )
-            async with retention.holding.hold(tenant, job.id) as held:
+            async with home.holding.hold(tenant, job.id) as held:
                 assert held is not None
-                await retention.holding.finish(held, RESULTS)
+                await retention.cells.home.holding.finish(held, RESULTS)
         return tenant, job.id
 
     return [asyncio.run(keep(name)) for name in ("one", "two")]

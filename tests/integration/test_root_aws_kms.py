@@ -9,10 +9,10 @@ import pytest
 from moto.core.exceptions import JsonRESTError
 from moto.kms.models import KmsBackend
 
+from retention.cell_settings import RootSettings
 from retention.errors import KeyUnavailable, SettingsError, Unavailable
 from retention.roots import RootProvider, aws_kms, open_root
 from retention.seal import Context, Key, Kind
-from retention.settings import RootSettings
 from tests.integration.providers import Kms, opened, secret
 
 CONTEXT = Context(kind=Kind.TENANT_KEY, tenant="t1", key_id="k1", key_version=2)

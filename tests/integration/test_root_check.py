@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from retention.cell_settings import RootSettings
 from retention.roots.file import FileRoot
 from retention.seal import Context, Key
-from retention.settings import RootSettings
 from tests.commands import volant
 from tests.integration.providers import Provider, Remote, provided
 

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from pkcs11.exceptions import GeneralError
 
+from retention.cell_settings import RootSettings
 from retention.errors import KeyUnavailable, SettingsError, Unavailable
 from retention.roots import RootProvider, open_root, pkcs11
 from retention.roots.module import Module
 from retention.seal import Context, Key, Kind
-from retention.settings import RootSettings
 from tests.integration.providers import PIN, SoftHsm, opened, secret, softhsm
 
 CONTEXT = Context(kind=Kind.TENANT_KEY, tenant="t1", key_id="k1", key_version=1)

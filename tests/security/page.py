@@ -120,6 +120,28 @@ PAGE = (
         ),
     ),
     Sentence(
+        "Plus: tenants share infrastructure and a common key, and are separated logically",
+        "a tenant in every key name and sealing context; what is one's does not open as another's",
+        (
+            "security/test_plans::test_tenants_of_plus_are_told_apart_by_the_context_of_what_is_sealed",
+            "security/test_plans::test_premium_is_under_keys_of_its_own",
+            "security/test_strangers::test_every_answer_is_the_same",
+        ),
+    ),
+    Sentence(
+        "Premium: storage and keys of one's own",
+        "a cell that no other tenant has, or had: its Redis, audio store, root key and tenant key",
+        (
+            "security/test_plans::test_nothing_of_one_cell_opens_with_all_the_keys_of_another",
+            "security/test_plans::test_a_cell_knows_nothing_of_the_tenants_of_another",
+            "security/test_plans::test_the_root_key_of_one_cell_opens_no_other",
+            "security/test_plans::test_premium_is_under_keys_of_its_own",
+            "integration/test_moving_keys::test_a_key_that_was_made_here_has_a_fresh_one_in_the_new_cell",
+            "integration/test_moving_keys::test_a_move_does_not_get_around_a_key",
+            "acceptance/test_cells::test_a_cell_has_its_own_workers_and_its_own_outages",
+        ),
+    ),
+    Sentence(
         "Public and private endpoints",
         "the listener decides, no header; tenants bound to endpoints and networks",
         (

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -163,9 +163,10 @@ class FakeCallbacks:
     trouble: RetentionError | None = None
 
     async def register(
-        self, tenant: TenantId, url: str, secret: str | None, *, customer: str | None, began: datetime
+        self, tenant: TenantId, url: str, secret: str | None, *, customer: str | None, began: datetime, at: object
     ) -> bool:
         """Remember the URL; tell whether it is new."""
+        del at
         assert (tenant, began) == (ALICE, NOW)
         if self.trouble is not None:
             raise self.trouble
@@ -181,8 +182,9 @@ class FakeCallbacks:
             raise NotRegistered(url)
         del self.known[url]
 
-    async def subscribe(self, tenant: TenantId, url: str, events: tuple[Event, ...]) -> Callback:
+    async def subscribe(self, tenant: TenantId, url: str, events: tuple[Event, ...], *, at: object) -> Callback:
         """Return what the record of a job would hold."""
+        del at
         assert tenant == ALICE
         if url not in self.known:
             raise NotRegistered(url)
@@ -379,6 +381,11 @@ async def serving(
         offers: FakeOffers
         privileges: FakePrivileges
         denials: Denials
+
+        async def of(self, tenant: TenantId) -> Self:
+            """Be the one cell, too."""
+            assert tenant == ALICE
+            return self
 
     audit = FakeAudit()
     denials = Denials(cast("Audit", audit))

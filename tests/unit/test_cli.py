@@ -19,9 +19,31 @@ def test_the_settings_in_force_are_printed_as_a_configuration_file(tmp_path: Pat
         {"VOLANT_LEASE": "5", "VOLANT_PATIENCE": "P1D", "VOLANT_AUDIO": "/srv/audio"}
     )
     named = {line.split(" =")[0].removeprefix("# ") for line in printed.stdout.splitlines() if " =" in line}
-    assert named | {"listeners"} >= set(Settings.__struct_fields__)
+    assert named | {"listeners", "cells"} >= set(Settings.__struct_fields__)
     assert "# [[listeners]]\n" in printed.stdout
+    assert "# [cells.acme]\n" in printed.stdout
     assert set(tomllib.loads(printed.stdout)) <= set(Settings.__struct_fields__)
+
+
+def test_cells_are_printed_as_tables(tmp_path: Path) -> None:
+    """Every setting of each, behind all others, as TOML wants it; read back they are the same."""
+    file = tmp_path / "volant.toml"
+    file.write_text(ACME.format(name="acme") + ACME.format(name="other"))
+    printed = volant("settings", config=str(file), cell="other")
+    assert printed.exit_code == 0
+    (tmp_path / "printed.toml").write_text(printed.stdout)
+    again = load({"VOLANT_CONFIG": str(tmp_path / "printed.toml")})
+    assert again == load({"VOLANT_CONFIG": str(file), "VOLANT_CELL": "other"})
+    assert list(again.cells) == ["acme", "other"]
+
+
+ACME = """
+[cells.{name}]
+redis_url = "redis://{name}/0"
+redis_user = "volant"
+root_key_file = "/etc/volant/{name}.key"
+audio = "/srv/{name}"
+"""
 
 
 @pytest.mark.parametrize("command", [["settings"], ["tenant", "list"], ["apikey", "create", "t"]])

@@ -34,7 +34,7 @@ class Front:
 
     async def new_key(self) -> str:
         """Return a key of a new tenant."""
-        now = await self.retention.jobs.now()
+        now = await self.retention.cells.home.jobs.now()
         tenant = await self.retention.tenants.create("test", now=now)
         return await self.retention.tenants.create_key(tenant.id, now=now)
 
@@ -74,7 +74,7 @@ async def fronting(settings: Settings) -> AsyncIterator[Front]:
         listening(create_app(settings, retention), settings.listening(), grace=timedelta(seconds=5)) as [url],
         aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=10)) as session,
     ):
-        await retention.offers.publish(EMBEDDED)
+        await retention.cells.home.offers.publish(EMBEDDED)
         yield Front(retention, session)
 
 

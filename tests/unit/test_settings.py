@@ -113,6 +113,89 @@ def test_origins_are_taken_as_browsers_write_them(text: str) -> None:
     assert load({"VOLANT_CORS_ORIGINS": text}).cors_origins == text
 
 
+ACME = """
+[cells.acme]
+redis_url = "redis://acme/0"
+root_key_file = "{tmp}/acme.key"
+audio = "/srv/acme"
+"""
+
+
+KMS = ACME.replace('root_key_file = "{tmp}/acme.key"', 'root = "aws-kms:1234"')
+
+
+def with_cells(tmp_path: Path, text: str, **environment: str) -> Settings:
+    """Load a file that has these tables."""
+    file = tmp_path / "volant.toml"
+    file.write_text(text.format(tmp=tmp_path))
+    return load({"VOLANT_CONFIG": str(file)} | {f"VOLANT_{name}": value for name, value in environment.items()})
+
+
+def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
+    """What they leave out is the default, and not what the home cell has; a process serves one of them."""
+    settings = with_cells(tmp_path, ACME, CELL="acme", REDIS_USER="somebody")
+    assert (settings.cell, settings.of_cell("home")) == ("acme", settings)
+    acme = settings.of_cell("acme")
+    assert (acme.redis_url, acme.audio) == ("redis://acme/0", "/srv/acme")
+    assert (settings.redis_user, acme.redis_user) == ("somebody", "")
+    with pytest.raises(SettingsError, match="there is no cell other"):
+        settings.of_cell("other")
+
+
+@pytest.mark.parametrize(
+    ("table", "environment", "words"),
+    [
+        (ACME, {"CELL": "other"}, "there is no cell other among the cells"),
+        (ACME.replace("acme]", "home]"), {}, "cells.home: the settings outside of the tables are those of this cell"),
+        *(
+            (ACME.replace(".acme]", f".{name}]"), {}, "a name is at most 32")
+            for name in ("Acme", "-a", '"a b"', '"a/b"')
+        ),
+        (ACME, {"REDIS_URL": "redis://acme/0"}, "the cells home and acme must not share a Redis"),
+        (ACME, {"ROOT_KEY_FILE": "{tmp}/acme.key"}, "the cells home and acme must not share a root key"),
+        (ACME, {"ROOT_KEY_FILE": "{tmp}/x/../acme.key"}, "the cells home and acme must not share a root key"),
+        (ACME, {"ROOT_KEY_FILE": "{tmp}/symbolic"}, "the cells home and acme must not share a root key"),
+        (ACME, {"ROOT_KEY_FILE": "{tmp}/hard"}, "the cells home and acme must not share a root key"),
+        (ACME, {"AUDIO": "/srv/acme/"}, "must not share one, nor nest them"),
+        (ACME, {"AUDIO": "/srv"}, "must not share one, nor nest them"),
+        (ACME, {"AUDIO": "/srv/acme/audio"}, "must not share one, nor nest them"),
+        (ACME + ACME.replace("acme]", "other]"), {}, "the cells acme and other must not share a Redis"),
+        (ACME.replace('redis_url = "redis://acme/0"', ""), {}, "cells.acme: redis_url is missing"),
+        (ACME.replace('root_key_file = "{tmp}/acme.key"', ""), {}, "cells.acme: root_key_file is missing"),
+        (ACME.replace('audio = "/srv/acme"', ""), {}, "cells.acme: audio is missing"),
+        (ACME.replace("redis://", "redis://:hush@"), {}, "redis_url must not hold a password"),
+        (KMS, {"ROOT": "aws-kms:1234"}, "the cells home and acme must not share a root key"),
+        (KMS, {"ROOT": "aws-kms:arn:aws:kms:eu:1:key/1234"}, "the cells home and acme must not share a root key"),
+        (KMS.replace("1234", "alias/a"), {"ROOT": "aws-kms:arn:aws:kms:eu:1:alias/a"}, "must not share a root key"),
+        (
+            KMS.replace("aws-kms:1234", "pkcs11:token=t;object=o?module-path=/m"),
+            {"ROOT": "pkcs11:object=o;token=t?module-path=/m"},
+            "the cells home and acme must not share a root key",
+        ),
+        (KMS.replace("/srv/acme", "s3://cell/a"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
+        (KMS.replace("/srv/acme", "s3://cell/a/b"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
+        (KMS.replace("/srv/acme", "s3://cell"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
+        (KMS.replace("/srv/acme", "s3:/cell"), {}, "audio must be a directory, or s3://"),
+        (KMS.replace("/srv/acme", "s3://cell"), {"MAX_UPLOAD": str(1 << 40)}, "max_upload must be at most 48 GiB"),
+        (KMS + 'redis_ca_file = "ca.pem"\n', {}, "need a redis_url that begins with rediss://"),
+        (ACME + "port = 1\n", {}, "port"),
+        ("cells = 1\n", {}, "cells"),
+        ("[cells]\nacme = 1\n", {}, "cells"),
+    ],
+)
+def test_cells_that_share_something_are_refused(
+    tmp_path: Path, table: str, environment: dict[str, str], words: str
+) -> None:
+    """By whatever name of the same thing; and so are tables that do not say what a cell needs."""
+    (tmp_path / "acme.key").write_text("a key")
+    (tmp_path / "symbolic").symlink_to(tmp_path / "acme.key")
+    (tmp_path / "hard").hardlink_to(tmp_path / "acme.key")
+    with pytest.raises(SettingsError) as refused:
+        with_cells(tmp_path, table, **{name: value.format(tmp=tmp_path) for name, value in environment.items()})
+    assert words in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
 def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     """A mistyped name does not pass in silence."""
     file = tmp_path / "volant.toml"
@@ -154,3 +237,20 @@ def test_an_absent_secret_is_named(tmp_path: Path) -> None:
     """The sentence says which file is missing."""
     with pytest.raises(SettingsError, match="absent cannot be read"):
         read_secret(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("table", "environment"),
+    [
+        (KMS, {}),
+        (KMS, {"ROOT": "aws-kms:12345"}),
+        (KMS, {"ROOT": "aws-kms:arn:aws:kms:eu:1:key/01234"}),
+        (KMS, {"ROOT": "pkcs11:token=t;object=o?module-path=/m"}),
+        (KMS.replace("/srv/acme", "s3://cell/a"), {"AUDIO": "s3://cell/ab"}),
+        (KMS.replace("/srv/acme", "s3://cell"), {"AUDIO": "gs://cell"}),
+        (KMS.replace("/srv/acme", "s3://cell"), {"AUDIO": "cell"}),
+    ],
+)
+def test_cells_that_share_nothing_are_taken(tmp_path: Path, table: str, environment: dict[str, str]) -> None:
+    """Roots and stores of the same kind, with other names."""
+    assert list(with_cells(tmp_path, table, **environment).cells) == ["acme"]

@@ -1,0 +1,233 @@
+"""What an operator does with tenants, across cells: create, change, move, delete.
+
+Every step may be repeated, and every command that broke off is completed by giving it again. A tenant is known in its
+cell before the home cell sends jobs there. It is deleted at home first, which takes its credentials; the rest follows
+in all its cells, or, when a first try has left no record of which they are, in all there are.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from retention.cell_settings import HOME
+from retention.cells import Cell, Cells
+from retention.chain import public
+from retention.errors import (
+    AuditBroken,
+    CellRefused,
+    KeyDisabled,
+    KeyRefused,
+    KeyUnavailable,
+    NotFound,
+    RetentionError,
+    SettingsError,
+    Unavailable,
+)
+from retention.job import TenantId
+from retention.keys import KeyId, KeyState, TenantKey
+from retention.routing import carry
+from retention.tenant import Former, Plan, Tenant
+from retention.tenants import check_separate, new_tenant, replaced
+
+
+class Tenancy:
+    """The tenants of an installation. Raises Unavailable when a cell that it takes cannot be reached."""
+
+    def __init__(self, cells: Cells) -> None:
+        self._cells = cells
+        self._tenants = cells.home.tenants
+
+    async def create(self, name: str, *, plan: Plan = "plus", cell: str = HOME) -> Tenant:
+        """Add a tenant, under Premium with a key of its own.
+
+        Raises CellRefused when it cannot live in that cell, SettingsError when there is none.
+        """
+        place = await self._cells.get(cell)
+        tenant = new_tenant(name, now=await self._cells.home.jobs.now(), plan=plan, cell=cell)
+        await self._check(tenant)
+        if cell != HOME:
+            await place.tenants.copy(tenant)
+        try:
+            if plan == "premium":
+                await place.custody.create(tenant.id)
+                await place.custody.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
+            return await self._tenants.add(tenant)
+        except CellRefused:
+            await _forget(place, tenant.id)
+            raise
+
+    async def update(
+        self,
+        tenant: TenantId,
+        *,
+        plan: Plan | None = None,
+        cell: str | None = None,
+        limits: Mapping[str, float | None] = MappingProxyType({}),
+        **changes: Any,
+    ) -> Tenant:
+        """Change what is known of a tenant, and move it if another cell is given: its new jobs go there from now on.
+
+        One that has a key of its own, or needs one under Premium, has one there before. Raises NotFound, CellRefused,
+        SettingsError; KeyRefused when it is to bring that key itself, or its key is disabled.
+        """
+        now = await self._cells.home.jobs.now()
+
+        def changed(known: Tenant) -> Tenant:
+            settled = known.settled(cell=cell or known.cell, plan=plan or known.plan, now=now)
+            return replaced(settled, limits, changes)
+
+        named = {"plan": plan, "cell": cell, "limits": limits}
+        detail = " ".join(sorted({*changes, *(name for name, value in named.items() if value)}))
+        known = await self._tenants.get(tenant)
+        wanted = changed(known)
+        await self._check(wanted)
+        for name in wanted.cells:  # before anything is changed: all of them must learn of it
+            await self._cells.get(name)
+        is_new_there = wanted.cell not in {HOME, *known.cells}
+        if is_new_there:
+            await (await self._cells.get(wanted.cell)).tenants.copy(wanted)
+        try:
+            await self._give_key(known, wanted)
+            await self._tenants.change(tenant, changed, detail=detail)
+        except (CellRefused, KeyRefused, NotFound):
+            if is_new_there:
+                await _forget(await self._cells.get(wanted.cell), tenant)
+            raise
+        await self._publish(tenant)
+        await self._carry(tenant)
+        return await self._publish(tenant)
+
+    async def delete(self, tenant: TenantId) -> int:
+        """Take away a tenant with everything it has, in all cells. Returns how many jobs went. Raises NotFound.
+
+        A cell that cannot be reached keeps nothing back in the others; the error tells to repeat.
+        """
+        if not public(tenant):
+            raise NotFound(tenant)  # a typing error: there never was such an id
+        async with self._cells.home.audit.recording("volant.tenant.delete", tenant=tenant) as doing:
+            known = await self._tenants.dismiss(tenant)
+            was_there = known is not None
+            trouble: RetentionError | None = None
+            for name in known.cells if known else self._cells.names:
+                try:
+                    if name == HOME:
+                        await self._cells.home.jobs.clear_tenant(tenant, doing)
+                    else:
+                        doing.count += await (await self._cells.get(name)).jobs.delete_tenant(tenant)
+                    was_there = True
+                except NotFound:
+                    continue
+                except (Unavailable, SettingsError, KeyUnavailable, AuditBroken) as error:
+                    trouble = trouble or error
+            if trouble:
+                raise trouble
+            if not was_there:
+                raise NotFound(tenant)
+        return doing.count
+
+    async def prepare(self, tenant: TenantId, cell: str) -> None:
+        """Have a tenant known in a cell to which it is to be moved, so that it can bring its key there before.
+
+        Like a cell that it has left, that one is its own then under Premium, and deletions reach it. Raises NotFound,
+        CellRefused, SettingsError.
+        """
+        await self._cells.get(cell)
+        now = await self._cells.home.jobs.now()
+
+        def prepared(known: Tenant) -> Tenant:
+            if cell in known.cells:
+                return known
+            place = Former(cell=cell, plan=known.plan, moved=now, carried=True)
+            return msgspec.structs.replace(known, former=(*known.former, place))
+
+        if cell not in (await self._tenants.get(tenant)).cells:
+            await self._tenants.change(tenant, prepared, detail="cell")
+            await self._publish(tenant)
+
+    async def _give_key(self, known: Tenant, wanted: Tenant) -> None:
+        """Have a tenant that has a key of its own, or is to have one, have one in the cell that it is to be in."""
+        place, moves = await self._cells.get(wanted.cell), wanted.cell != known.cell
+        own = await _own_key(await self._cells.get(known.cell), known.id)
+        if moves and own is not None and not own.purged:
+            try:
+                own.reading()
+            except KeyDisabled:
+                raise KeyRefused(f"the tenant's key in the cell {known.cell} is {own.state.name.lower()}") from None
+        there = await _own_key(place, known.id)
+        if there is not None and not (moves and there.purged):
+            return
+        if own is None and wanted.plan != "premium":
+            return
+        if own is not None and own.imported:
+            raise KeyRefused(
+                f"its owner brought the tenant's key: before the move it is to be in the cell {wanted.cell}, too,"
+                f" with `volant key import-token` and `volant key import`, both with `--cell {wanted.cell}`"
+            )
+        if own is not None and own.state is not KeyState.ACTIVE:
+            raise KeyRefused(
+                f"the tenant's key in the cell {known.cell} is {'purged' if own.purged else own.state.name.lower()}:"
+                " nothing new comes under it, and so it does not under another by a move"
+            )
+        await place.custody.create(known.id, expires=own.expires if own else None)
+        if wanted.cell not in known.cells:  # else workers bring under it what there is
+            await place.custody.rewrap(KeyId(known.id))
+
+    async def _check(self, tenant: Tenant) -> None:
+        check_separate(tenant, {known.id: known for known in await self._tenants.all()})
+
+    async def _publish(self, tenant: TenantId) -> Tenant:
+        """Have all cells of a tenant know it as the home cell does, whoever else changes it meanwhile.
+
+        Raises NotFound when it was deleted meanwhile, and then no cell knows it.
+        """
+        known = await self._tenants.get(tenant)
+        while True:
+            places = [await self._cells.get(name) for name in known.cells if name != HOME]
+            for place in places:
+                await place.tenants.copy(known)
+            try:
+                now_known = await self._tenants.get(tenant)
+            except NotFound:
+                for place in places:
+                    await _forget(place, tenant)
+                raise
+            if now_known == known:
+                return known
+            known = now_known
+
+    async def _carry(self, tenant: TenantId) -> None:
+        """Bring callback URLs from the cells that it has left to its present one, the last left first."""
+        known = await self._tenants.get(tenant)
+        target = await self._cells.get(known.cell)
+        for former in reversed(known.former):
+            if former.carried:
+                continue
+            source = await self._cells.get(former.cell)
+            for registration in await source.registrations.all(tenant):
+                await carry(tenant, registration, source, target)
+
+        def carried(now_known: Tenant) -> Tenant:
+            if now_known.cell != known.cell:
+                return now_known  # it has moved on; whoever moved it carries on
+            done = {former.cell for former in known.former}
+            former = tuple(
+                msgspec.structs.replace(each, carried=True) if each.cell in done else each for each in now_known.former
+            )
+            return msgspec.structs.replace(now_known, former=former)
+
+        await self._tenants.change(tenant, carried, detail=None)
+
+
+async def _own_key(cell: Cell, tenant: TenantId) -> TenantKey | None:
+    with suppress(NotFound):
+        return await cell.custody.get(KeyId(tenant))
+    return None
+
+
+async def _forget(cell: Cell, tenant: TenantId) -> None:
+    """Take a tenant, and its key, out of a cell in which it has nothing else."""
+    await cell.tenants.dismiss(tenant)
+    await cell.keyring.remove(tenant)

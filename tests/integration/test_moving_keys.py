@@ -1,0 +1,149 @@
+"""Keys of a tenant that moves: one of its own stays one of its own, and nothing gets around a key that is disabled."""
+
+from datetime import timedelta
+
+import pytest
+
+from retention.errors import CellRefused, KeyRefused, NotFound
+from retention.job import TenantId
+from retention.keyring import name_of
+from retention.keys import COMMON, KeyId, KeyState, TenantKey
+from retention.seal import Key
+from tests.integration.cell import HOUR
+from tests.integration.installation import Installation, crashes
+
+
+async def own(installation: Installation, cell: str, tenant: TenantId | None = None) -> TenantKey | None:
+    """Return the tenant's own key in a cell."""
+    place = await installation.retention.cells.get(cell)
+    keys = {key.id: key for key in await place.custody.all()}
+    return keys.get(KeyId(tenant or installation.tenant))
+
+
+async def wraps(installation: Installation, tenant: TenantId | None = None) -> str:
+    """Return which key wraps that of a new job."""
+    tenant = tenant or installation.tenant
+    job = await installation.submit(tenant)
+    stored = await (await installation.retention.of(tenant)).store.read(tenant, job.id)
+    assert stored is not None
+    return name_of(stored.key, job.id)[0]
+
+
+async def test_premium_has_a_key_of_its_own_from_the_first_job_on(installation: Installation) -> None:
+    """Plus has none."""
+    tenant = (await installation.retention.tenancy.create("premium", plan="premium", cell="acme")).id
+    assert await wraps(installation, tenant) == tenant
+    assert await own(installation, "home", tenant) is None
+    assert await wraps(installation) == COMMON
+
+
+async def test_a_premium_tenant_that_is_refused_leaves_no_key(installation: Installation) -> None:
+    await installation.retention.tenancy.create("plus", cell="acme")
+    with pytest.raises(CellRefused):
+        await installation.retention.tenancy.create("premium", plan="premium", cell="acme")
+    assert await installation.acme.custody.all() == []
+
+
+async def test_one_that_becomes_premium_gets_a_key(installation: Installation) -> None:
+    """In the cell to which it moves; or, if it has that one to itself, where it is."""
+    await installation.move("acme", plan="premium")
+    assert await wraps(installation) == installation.tenant
+    assert await own(installation, "home") is None
+
+
+async def test_one_that_stays_and_becomes_premium_gets_a_key(installation: Installation) -> None:
+    await installation.move("acme")
+    assert await own(installation, "acme") is None
+    await installation.retention.tenancy.update(installation.tenant, plan="premium")
+    assert await wraps(installation) == installation.tenant
+
+
+async def test_a_key_that_was_made_here_has_a_fresh_one_in_the_new_cell(installation: Installation) -> None:
+    """With its date; and a second move makes no further one. What is older stays under the old one."""
+    expires = await installation.home.jobs.now() + HOUR
+    await installation.home.custody.create(installation.tenant, expires=expires)
+    older = await installation.submit()
+    await installation.move("acme")
+    there = await own(installation, "acme")
+    assert there is not None
+    assert (there.state, there.expires, there.imported) == (KeyState.ACTIVE, expires, False)
+    assert await wraps(installation) == installation.tenant
+    assert older.id in await installation.listed()
+    await installation.move("home")
+    await installation.move("acme")
+    again = await own(installation, "acme")
+    assert again is not None
+    assert again.versions[-1].number == there.versions[-1].number
+
+
+async def test_an_imported_key_is_to_be_brought_first(installation: Installation) -> None:
+    """The refused move leaves nothing; a token can be had for the cell beforehand, and a deletion reaches it."""
+    await installation.home.custody.import_material(installation.tenant, Key.random())
+    with pytest.raises(KeyRefused, match="--cell acme"):
+        await installation.move("acme")
+    with pytest.raises(NotFound):
+        await installation.acme.tenants.get(installation.tenant)
+    await installation.retention.tenancy.prepare(installation.tenant, "acme")
+    assert (await installation.retention.tenants.get(installation.tenant)).cell == "home"
+    await installation.acme.imports.token(installation.tenant)
+    with pytest.raises(KeyRefused, match="--cell acme"):
+        await installation.move("acme")
+    brought = await installation.acme.custody.import_material(installation.tenant, Key.random())
+    await installation.move("acme")
+    assert await own(installation, "acme") is not None
+    assert brought.imported
+    assert await wraps(installation) == installation.tenant
+
+
+async def test_a_deletion_takes_the_keys_of_all_cells(installation: Installation) -> None:
+    """Also of one for which it was only prepared."""
+    await installation.home.custody.create(installation.tenant)
+    await installation.retention.tenancy.prepare(installation.tenant, "acme")
+    await installation.acme.custody.import_material(installation.tenant, Key.random())
+    await installation.retention.tenancy.delete(installation.tenant)
+    for cell in ("home", "acme"):
+        assert await own(installation, cell) is None
+    for redis in (installation.home_redis, installation.acme_redis):
+        assert [key async for key in redis.scan_iter(f"*{installation.tenant}*")] == []
+
+
+@pytest.mark.parametrize("state", ["suspended", "destroyed", "purged"])
+async def test_a_move_does_not_get_around_a_key(installation: Installation, state: str) -> None:
+    custody, id_ = installation.home.custody, KeyId(installation.tenant)
+    await custody.create(installation.tenant)
+    if state == "suspended":
+        await custody.disable(id_)
+    else:
+        await custody.destroy(id_, grace=timedelta(days=1) if state == "destroyed" else None)
+    with pytest.raises(KeyRefused, match=state):
+        await installation.move("acme")
+    assert (await installation.retention.tenants.get(installation.tenant)).cell == "home"
+    assert await own(installation, "acme") is None
+
+
+async def test_a_creation_of_premium_that_breaks_off_can_be_given_again(installation: Installation) -> None:
+    """Whoever is known at home has a key in its cell."""
+
+    async def look() -> None:
+        for known in await installation.retention.tenants.all():
+            if known.plan == "premium":
+                assert await own(installation, "acme", known.id) is not None
+
+    async def create() -> None:
+        try:
+            await installation.retention.tenancy.create("new", plan="premium", cell="acme")
+        except CellRefused:  # a try before made it, and broke off before the audit log said so
+            assert [known.name for known in await installation.retention.tenants.all()] == ["test", "new"]
+
+    assert await crashes(create, look) > 5
+
+
+async def test_a_move_to_premium_that_breaks_off_is_completed_by_the_next(installation: Installation) -> None:
+    """No job is ever under another key than its own once it is Premium."""
+
+    async def look() -> None:
+        if (await installation.retention.tenants.get(installation.tenant)).plan == "premium":
+            assert await wraps(installation) == installation.tenant
+
+    assert await crashes(lambda: installation.move("acme", plan="premium"), look) > 10
+    assert (await installation.retention.tenants.get(installation.tenant)).cell == "acme"
