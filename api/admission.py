@@ -79,6 +79,8 @@ class Admission:
                     try:
                         yield
                     except LimitReached as error:
+                        if error.limit != counts:
+                            raise  # something else, which the next request may be small enough for
                         refused = self._remember(name, error)
                     else:
                         return

@@ -33,7 +33,7 @@ def authenticated(handler: Handler, counts: Rate) -> Handler:
 
     async def guarded(request: web.Request) -> web.Response:
         header = request.headers.get("Authorization", "")
-        async with request.app[ADMISSION].watch(request, header, counts, brief=request.method == "GET"):
+        async with request.app[ADMISSION].watch(request, _name(request, header), counts, brief=request.method == "GET"):
             await admit(request, await _credential(request, counts))
             try:
                 return await handler(request)
@@ -42,6 +42,17 @@ def authenticated(handler: Handler, counts: Rate) -> Handler:
                 raise
 
     return guarded
+
+
+def _name(request: web.Request, header: str) -> str:
+    """Return what a credential is remembered by: nothing that its bearer may vary, and nothing that others know.
+
+    That is an API key, whatever user name is before it; and of a token the key that bought it, by our signature.
+    """
+    if key := presented_key(header):
+        return key
+    token = presented_token(header)
+    return f"token {bought}" if token and (bought := request.app[RETENTION].tokens.bought_with(token)) else header
 
 
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

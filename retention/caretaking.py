@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from retention.audio import AudioStore
 from retention.audit import Audit
-from retention.entries import Entry
+from retention.entries import Entry, entry_of
 from retention.erasures import ErasureHorizon
 from retention.errors import Superseded
 from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
@@ -101,7 +101,7 @@ class Caretaker:
             looked.append((entry, job))
         lacking = await self._queue.lacking([job.id for job in unfinished])
         missed = [job for job in unfinished if job.id in lacking]
-        for job, wrapped in zip(missed, await self._store.wrapped(missed), strict=True):
+        for job, wrapped in zip(missed, await self._store.wrapped(list(map(entry_of, missed))), strict=True):
             if await self._keyring.may_unwrap(job.tenant, wrapped, job.id):
                 done.rescued += await self._queue.put(job.tenant, job.id)
         await self._store.look_again(looked, now=now)

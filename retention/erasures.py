@@ -48,6 +48,7 @@ class ErasureHorizon:
         self._every_ms = rewrite_every // timedelta(milliseconds=1)
         self._begin = script(redis, "rewrite")
         self._end = script(redis, "rewritten")
+        self._forked = script(redis, "forked")
 
     async def status(self) -> Erasures:
         """Return what the files may still show."""
@@ -70,14 +71,14 @@ class ErasureHorizon:
             if same and forked and busy:
                 return
             await self._ended(well=bool(same and forked) and info["aof_last_bgrewrite_status"] == "ok")
-        if not busy and await self._due(here):
-            await self._rewrite()
+        if not busy and (began := await self._due(here)):
+            await self._rewrite(began)
 
-    async def _due(self, run: str) -> bool:
+    async def _due(self, run: str) -> int:
         with reaching_redis():
-            return bool(await self._begin(keys=[keyspace.ERASURES], args=[run, self._every_ms]))
+            return int(await self._begin(keys=[keyspace.ERASURES], args=[run, self._every_ms]))
 
-    async def _rewrite(self) -> None:
+    async def _rewrite(self, began: int) -> None:
         try:
             with reaching_redis():
                 await self._redis.bgrewriteaof()
@@ -87,7 +88,7 @@ class ErasureHorizon:
             await self._ended(well=False)
             return
         with reaching_redis():
-            await self._redis.hset(keyspace.ERASURES, "forked", 1)
+            await self._forked(keys=[keyspace.ERASURES], args=[began])
 
     async def _ended(self, *, well: bool) -> None:
         with reaching_redis():

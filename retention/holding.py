@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from retention.audio import AudioStore
+from retention.entries import entry_of
 from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unavailable, Unsealable
 from retention.job import (
     ATTEMPTS,
@@ -96,7 +97,7 @@ class JobHolding:
     async def denied(self, jobs: list[Processing]) -> set[JobId]:
         """Return those of the jobs in hand whose key must not be used any more: the work on them has to stop."""
         found: set[JobId] = set()
-        for job, wrapped in zip(jobs, await self._store.wrapped(jobs), strict=True):
+        for job, wrapped in zip(jobs, await self._store.wrapped(list(map(entry_of, jobs))), strict=True):
             if wrapped and not await self._keyring.may_unwrap(job.tenant, wrapped, job.id):
                 found.add(job.id)
         return found

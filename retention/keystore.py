@@ -94,7 +94,9 @@ class TenantKeys:
             return bool(await self._redis.get(keyspace.KEYS_TENDED) == token.encode())
 
     async def remove(self, id_: KeyId) -> None:
-        """Remove a key with its versions, for good: its tenant is gone."""
+        """Remove a tenant's own key with its versions, for good: the tenant is gone."""
+        if id_ == COMMON:
+            raise ValueError("the common key is no tenant's")
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.hdel(keyspace.TENANT_KEYS, id_)

@@ -55,6 +55,8 @@ def parse(texts: tuple[str, ...]) -> Iterator[tuple[Limit, float | None]]:
         name, _, value = text.partition("=")
         if name not in NAMES:
             raise ValueError(f"there is no limit '{name}': {', '.join(NAMES)}")
+        if value.strip() and not value.strip("0.+-"):
+            raise ValueError(f"'{text}': 0 would be no limit at all; say {name}=none for that")
         try:
             number = {"none": 0.0, "default": None}[value] if value in {"none", "default"} else float(value)
             checked = msgspec.convert({name: number}, Limits, strict=False)

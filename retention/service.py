@@ -17,7 +17,6 @@ import structlog
 
 from retention.audio import AudioStore
 from retention.audit import Audit, Doing
-from retention.chain import public
 from retention.entries import Entry
 from retention.errors import (
     CustomerErased,
@@ -54,7 +53,7 @@ from retention.registrations import Registrations
 from retention.request_log import RequestLog
 from retention.seal import Context, Key, Kind, seal, seal_stream
 from retention.store import Field, JobStore, Stored
-from retention.tenant import Credential
+from retention.tenant import Credential, is_tenant_id
 from retention.tenants import Tenants
 
 ACCEPT_WITHIN = 15.0
@@ -218,7 +217,7 @@ class JobService:
         leaves is taken back by the upload itself. May be repeated until it succeeds. Raises NotFound when
         there was neither such a tenant nor anything of it.
         """
-        if not public(tenant):
+        if not is_tenant_id(tenant):
             raise NotFound(tenant)  # a typing error: there never was such an id
         async with self._audit.recording("volant.tenant.delete", tenant=tenant) as doing:
             await self.clear_tenant(tenant, doing)

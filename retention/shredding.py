@@ -11,7 +11,7 @@ from retention.keystore import TenantKeys
 from retention.queue import JobQueue
 from retention.request_log import RequestLog
 from retention.store import JobStore
-from retention.wrapped import Wrapped, WrappedKeys
+from retention.wrapped import WrappedKeys
 
 
 class Shredding:
@@ -41,29 +41,36 @@ class Shredding:
         """
         until = await self._keys.now()
         if await self._keys.get(key.id) != key:
-            return  # so nothing that was accepted until then is under a later key
+            return  # there is a later key already, and whoever made it has erased what was under this one
         tenant = TenantId(key.id)
-        await self._jobs(tenant, until)
+        await self._jobs(key, until)
         await self._log.erase_tenant(tenant, until=until)
         async for page in self._wrapped.registrations(tenant):
             for each in page:
-                if _is_lost(each, key):
+                if _is_lost(each.key, key):
                     await self._wrapped.drop(each)
 
-    async def _jobs(self, tenant: TenantId, until: datetime) -> None:
-        while entries := await self._store.all_of(tenant, until=until):
-            ids = [entry.job for entry in entries]
+    async def _jobs(self, key: TenantKey, until: datetime) -> None:
+        tenant, spared = TenantId(key.id), 0
+        while entries := await self._store.all_of(tenant, until=until, after=spared):
+            wrapped = await self._store.wrapped(entries)
+            # A job is as old as its acceptance, and was written a little later: maybe under the next key already.
+            lost = [entry for entry, its in zip(entries, wrapped, strict=True) if _is_lost(its, key)]
+            spared += len(entries) - len(lost)
+            if not lost:
+                continue
+            ids = [entry.job for entry in lost]
             # The list names a job until its record goes: what breaks off before is done again.
             await self._queue.discard(*ids)
             await self._audio.remove(tenant, *ids)
-            await self._store.erase(*entries)
+            await self._store.erase(*lost)
             # Last: a worker on its way to keep audio in the log finds nothing to keep once this is done.
             await self._log.remove_audio(tenant, *ids)
 
 
-def _is_lost(registration: Wrapped, key: TenantKey) -> bool:
+def _is_lost(wrapped: bytes, key: TenantKey) -> bool:
     try:
-        id_, number = name_of(registration.key, registration.subject)
+        id_, number = name_of(wrapped, key.id)
     except KeyUnavailable:
         return True
     return id_ == COMMON or number <= key.minimum

@@ -106,12 +106,12 @@ class JobStore:
         now = _moment(time)
         return now, [_found(record, now) for record in records]
 
-    async def wrapped(self, jobs: Sequence[Job]) -> list[bytes]:
+    async def wrapped(self, entries: Sequence[Entry]) -> list[bytes]:
         """Return the wrapped data keys of jobs, empty ones of those that are gone or have none."""
         with reaching_redis():
             async with self._redis.pipeline(transaction=False) as pipe:
-                for job in jobs:
-                    pipe.hget(keyspace.job(job.tenant, job.id), "key")
+                for entry in entries:
+                    pipe.hget(keyspace.job(entry.tenant, entry.job), "key")
                 return [key or b"" for key in await pipe.execute()]
 
     async def write(
@@ -251,11 +251,14 @@ class JobStore:
             start += _PAGE
         return list(found.values())[:LISTED]
 
-    async def all_of(self, tenant: TenantId, *, until: datetime | None = None) -> list[Entry]:
-        """Return up to a thousand entries of the tenant's list, of what was accepted until then, oldest first."""
+    async def all_of(self, tenant: TenantId, *, until: datetime | None = None, after: int = 0) -> list[Entry]:
+        """Return up to a thousand entries of the tenant's list, of what was accepted until then, oldest first.
+
+        `after` is how many of the oldest are left out.
+        """
         upper = "+inf" if until is None else _ms(until)
         with reaching_redis():
-            found = await self._redis.zrangebyscore(keyspace.jobs_of(tenant), "-inf", upper, start=0, num=1000)
+            found = await self._redis.zrangebyscore(keyspace.jobs_of(tenant), "-inf", upper, start=after, num=1000)
         return list(map(parse, found))
 
     async def all_of_customer(self, tenant: TenantId, customer: CustomerTag, *, until: datetime) -> list[Entry]:

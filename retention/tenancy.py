@@ -14,7 +14,6 @@ import msgspec
 
 from retention.cell_settings import HOME
 from retention.cells import Cell, Cells
-from retention.chain import public
 from retention.errors import (
     AuditBroken,
     CellRefused,
@@ -29,7 +28,7 @@ from retention.errors import (
 from retention.job import TenantId
 from retention.keys import KeyId, KeyState, TenantKey
 from retention.routing import carry
-from retention.tenant import Former, Plan, Tenant
+from retention.tenant import Former, Plan, Tenant, is_tenant_id
 from retention.tenants import check_separate, new_tenant, replaced
 
 
@@ -105,7 +104,7 @@ class Tenancy:
 
         A cell that cannot be reached keeps nothing back in the others; the error tells to repeat.
         """
-        if not public(tenant):
+        if not is_tenant_id(tenant):
             raise NotFound(tenant)  # a typing error: there never was such an id
         async with self._cells.home.audit.recording("volant.tenant.delete", tenant=tenant) as doing:
             known = await self._tenants.dismiss(tenant)

@@ -1,5 +1,6 @@
 """What a tenant is, and where it is served."""
 
+import re
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Literal
@@ -26,6 +27,9 @@ class Former(Struct, frozen=True, kw_only=True):
     moved: datetime
     carried: bool = False
     """Whether the callback URLs that were registered there are known in the tenant's cell."""
+
+
+_ID = re.compile("[0-9a-f]{16}")
 
 
 class _Served(Struct, frozen=True, kw_only=True):
@@ -86,3 +90,8 @@ class Credential(_Served, frozen=True, kw_only=True):
     def least(self, limit: Limit, otherwise: int) -> int:
         """Return the lower of the two, or what holds otherwise if that is lower still."""
         return min([otherwise, *(int(most) for most in self.both(limit) if most is not None)])
+
+
+def is_tenant_id(text: str) -> bool:
+    """Tell whether this has the form of a tenant's id; the names of keys, such as `common`, have not."""
+    return _ID.fullmatch(text) is not None

@@ -27,7 +27,7 @@ from retention.acting import act_as_key
 from retention.audit import Audit
 from retention.cell_settings import HOME
 from retention.connection import reaching_redis, script
-from retention.errors import CellRefused, LimitReached, NotFound
+from retention.errors import CellRefused, LimitReached, NotFound, Superseded
 from retention.job import TenantId
 from retention.limits import Limits, Rate
 from retention.tenant import Credential, Plan, Tenant
@@ -92,6 +92,7 @@ class Tenants:
         self._audit = audit
         self._limits = limits
         self._admit = script(redis, "admit")
+        self._replace = script(redis, "replace")
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
         """Add a tenant of the home cell."""
@@ -203,7 +204,11 @@ class Tenants:
         changed = msgspec.structs.replace(key, limits=msgspec.structs.replace(key.limits, **limits))
         async with self._audit.recording("volant.credential.update", tenant=key.tenant, target=key_id):
             with reaching_redis():
-                await self._redis.hset(keyspace.API_KEYS, key_id, msgspec.json.encode(changed))
+                # A key that was revoked meanwhile must not come back.
+                if not await self._replace(
+                    keys=[keyspace.API_KEYS], args=[key_id, found, msgspec.json.encode(changed)]
+                ):
+                    raise Superseded(f"API key {key_id}")
 
     def in_force(self, tenant: Tenant) -> Limits:
         """Return the limits of a tenant."""

@@ -91,6 +91,11 @@ class Tokens:
         )
         return Token(text=text, buyer=buyer, expires_in=self._life, expiration=claims.exp)
 
+    def bought_with(self, presented: str) -> str | None:
+        """Return the public id of the API key that bought a token of ours, good at this moment or not; else None."""
+        claims = self._read(presented)
+        return claims.key if claims else None
+
     async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
         """Return whose token this is; None when it is not ours, not good at this moment, or its API key is no more.
 

@@ -34,7 +34,9 @@ local wait = 0
 for i, rate in ipairs(rates) do
   if rate > 0 then
     local interval = 1000000 / rate
-    local at = math.max(tonumber(redis.call('GET', KEYS[2 + i]) or 0), now)
+    -- Not longer than this rate would have it: what was counted under a lower one counts no more.
+    local most = now + math.max(1000000, interval)
+    local at = math.min(math.max(tonumber(redis.call('GET', KEYS[2 + i]) or 0), now), most)
     wait = math.max(wait, at - now - math.max(0, 1000000 - interval))
     full[i] = at + interval
   end

@@ -3,10 +3,13 @@
 import pytest
 
 from retention import keys, keyspace
+from retention.entries import entry_of
 from retention.errors import KeyDisabled, KeyUnavailable, NotFound, Superseded
-from retention.keys import COMMON, KeyId
+from retention.job import TenantId
+from retention.keys import COMMON, KeyId, TenantKey
 from retention.keystore import TenantKeys
 from retention.registrations import key_in
+from retention.seal import Key
 from retention.wrapped import WrappedKeys
 from tests.integration.cell import Cell
 
@@ -108,7 +111,7 @@ async def test_nothing_is_rewrapped_under_what_may_not_wrap_any_more(cell: Cell)
     job = await cell.submit()
     wrapped = WrappedKeys(cell.redis)
     await cell.custody.rotate(COMMON)
-    late = await cell.keyring.rewrap((await cell.store.wrapped([job]))[0], cell.tenant, job.id)
+    late = await cell.keyring.rewrap((await cell.store.wrapped([entry_of(job)]))[0], cell.tenant, job.id)
     (found,) = [each async for page in wrapped.of(cell.tenant) for each in page]
     await cell.custody.rotate(COMMON)
     assert not await wrapped.replace(found, late)
@@ -126,3 +129,36 @@ async def test_a_key_is_written_once(cell: Cell) -> None:
     await keystore.write(suspended)
     with pytest.raises(Superseded):
         await keystore.write(keys.destroyed(key, purge_at=None))
+
+
+async def test_a_slow_shredding_spares_a_job_that_was_written_late(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job is as old as its acceptance; its record may land once its tenant has the next key."""
+    key = await cell.custody.create(cell.tenant)
+    old = await cell.submit()
+    accepted = await cell.begun()
+    await TenantKeys(cell.redis).write(keys.destroyed(await cell.custody.get(key.id), purge_at=None))
+    purged = await cell.custody.get(key.id)
+    shredding, seen = cell.custody._shredding, TenantKeys.get
+
+    async def then_all_goes_on(self: TenantKeys, id_: KeyId) -> TenantKey | None:
+        found = await seen(self, id_)
+        monkeypatch.setattr(TenantKeys, "get", seen)
+        await cell.custody.create(cell.tenant)
+        wrapped = await cell.keyring.wrap(Key.random(), cell.tenant, accepted.id)
+        await cell.store.write(accepted, now=accepted.created, sealed={"key": wrapped})
+        return found
+
+    monkeypatch.setattr(TenantKeys, "get", then_all_goes_on)
+    await shredding.shred(purged)
+    assert await cell.naming(old) == []
+    assert await cell.stored(accepted) == accepted
+
+
+async def test_the_common_key_is_no_tenant(cell: Cell) -> None:
+    """Whoever deletes a tenant of that name deletes nothing."""
+    job = await cell.submit()
+    with pytest.raises(NotFound):
+        await cell.jobs.delete_tenant(TenantId(COMMON))
+    with pytest.raises(ValueError, match="common"):
+        await cell.keyring.remove(TenantId(COMMON))
+    assert (await cell.jobs.look_up(cell.tenant, job.id))[0] == job

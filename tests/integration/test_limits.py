@@ -1,14 +1,17 @@
 """Requests a second, uploads at once and audio a day, as Redis counts them for all processes."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
 
 from retention import keyspace, quotas
-from retention.errors import LimitReached
+from retention.errors import LimitReached, Superseded
 from retention.limits import Limits, parse
 from retention.quotas import Quotas
 from retention.tenant import Credential
@@ -293,3 +296,37 @@ def test_words_for_limits() -> None:
     """Numbers, none and the default."""
     texts = ("submits=0.5", "waiting=10", "polls=none", "audio=default")
     assert dict(parse(texts)) == {"submits": 0.5, "waiting": 10, "polls": 0, "audio": None}
+
+
+async def test_a_raised_limit_counts_at_once(cell: Cell) -> None:
+    """Whatever the old one had still to wait for."""
+    key = await new_key(cell)
+    await cell.tenants.update(cell.tenant, limits={"polls": 0.001})
+    assert await reached(cell, key) is None
+    wait = await reached(cell, key)
+    assert wait is not None
+    await cell.tenants.update(cell.tenant, limits={"polls": 10})
+    wait = await reached(cell, key)
+    assert wait is None or wait <= timedelta(seconds=1)
+
+
+async def test_a_key_that_is_revoked_meanwhile_stays_revoked(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changing its limits brings nothing back."""
+    key = await new_key(cell)
+    recording = cell.audit.recording
+
+    def revoked_first(event: Any, **told: Any) -> Any:
+        monkeypatch.undo()
+
+        @contextlib.asynccontextmanager
+        async def after() -> AsyncIterator[Any]:
+            await cell.tenants.revoke(key.split("_")[1])
+            async with recording(event, **told) as doing:
+                yield doing
+
+        return after()
+
+    monkeypatch.setattr(cell.audit, "recording", revoked_first)
+    with pytest.raises(Superseded):
+        await cell.tenants.update_key(key.split("_")[1], {"polls": 5})
+    assert await cell.tenants.authenticate(key) is None
