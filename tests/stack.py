@@ -40,6 +40,14 @@ async def wait_until(holds: Callable[[], Awaitable[object]], *, within: float = 
         await asyncio.sleep(min(max(0.02, waited / 20), 0.25))
 
 
+async def end_tasks() -> None:
+    """End what a test has left running, such as the audit log's writer: it would connect anew to what is closed now."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 def kept_forever(redis_url: str) -> list[str]:
     """Return the keys without expiry, other than those that may have none."""
     with blocking.Redis.from_url(redis_url, decode_responses=True, socket_timeout=5) as client:
@@ -146,6 +154,7 @@ async def redis(redis_server: RedisServer, nothing_is_kept_forever: None) -> Asy
     del nothing_is_kept_forever
     client = Redis.from_url(redis_server.url)
     yield client
+    await end_tasks()
     await client.aclose()
 
 
@@ -155,6 +164,7 @@ async def other_redis(other_redis_server: RedisServer) -> AsyncIterator[Redis]:
     client = Redis.from_url(other_redis_server.url)
     await client.flushall()
     yield client
+    await end_tasks()
     await client.aclose()
     assert_all_expire(other_redis_server.url)
 

@@ -25,6 +25,7 @@ from retention.telling import Notification, Telling
 from tests.integration.cell import Cell, open_cell
 from tests.integration.inspection import Contents, contents
 from tests.integration.model import Model
+from tests.stack import end_tasks
 
 T = TypeVar("T")
 
@@ -89,6 +90,7 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self.cell.redis.config_set("appendfsync", "always"))
+        self.loop.run_until_complete(end_tasks())
         self.run(self.cell.redis.aclose())
         self.run(self.loop.shutdown_default_executor())
         self.loop.close()
