@@ -128,11 +128,12 @@ def enable(key_id: str, cell: str | None) -> None:
 def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
     """Make a key useless at once, and erase what is under it: after the time of the setting `key_grace`, or --now."""
     grace = None if at_once else loaded().key_grace
+    where = f"in the cell {cell}" if cell else "in the cell where it is now"
     if at_once:
-        question = f"All data of the tenant whose key is {key_id} is erased, at once and for good. Go on?"
+        question = f"All data of the tenant whose key is {key_id} is erased {where}, at once and for good. Go on?"
     else:
         question = (
-            f"From now on no data of the tenant whose key is {key_id} can be read. After {grace} it is erased;"
+            f"From now on no data of the tenant whose key is {key_id} can be read {where}. After {grace} it is erased;"
             " until then `volant key restore` takes this back. Go on?"
         )
     if not yes:

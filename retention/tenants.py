@@ -13,7 +13,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +34,6 @@ from retention.tenant import Credential, Plan, Tenant
 
 _PREFIX = "volant"
 _FORM = re.compile(rf"{_PREFIX}_([0-9a-f]{{12}})_[A-Za-z0-9_-]{{43}}")
-_NOBODY = hashlib.sha256(b"").hexdigest()
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -53,6 +52,11 @@ _IDLE = timedelta(minutes=1)
 
 _tenant = msgspec.json.Decoder(Tenant).decode
 _api_key = msgspec.json.Decoder(ApiKey).decode
+
+_NOBODYS = msgspec.json.encode(
+    ApiKey(id="0" * 12, tenant=TenantId("0" * 16), digest="0" * 64, created=datetime(2026, 1, 1, 1, 1, 1, 1, UTC))
+)
+"""The record of no key, as long as any."""
 
 
 def check_separate(tenant: Tenant, others: Mapping[TenantId, Tenant]) -> None:
@@ -223,10 +227,10 @@ class Tenants:
         key_id, _, secret = rest.partition("_")
         with reaching_redis():
             found = await self._redis.hget(keyspace.API_KEYS, key_id.encode(errors="surrogateescape"))
-        key = _api_key(found) if found is not None else None
-        # An unknown id costs the same comparison as a known one, so that ids cannot be told apart by time.
-        matches = hmac.compare_digest(_digest(secret), key.digest if key else _NOBODY)
-        if key is None or not matches or prefix != _PREFIX:
+        # An unknown id costs the same reading and comparing as a known one, so that ids cannot be told apart by time.
+        key = _api_key(_NOBODYS if found is None else found)
+        matches = hmac.compare_digest(_digest(secret), key.digest)
+        if found is None or not matches or prefix != _PREFIX:
             return None
         return await self.admit(key.tenant, key.id, counts)
 

@@ -1,11 +1,18 @@
 """The administrator's command line, run in the test's own process."""
 
 import logging
+from typing import Protocol
 
 import structlog
 from click.testing import CliRunner, Result
 
 from retention import cli
+
+
+class Run(Protocol):
+    """Run `volant` with settings of its own."""
+
+    def __call__(self, *arguments: str, input: str | None = None, **settings: str) -> Result: ...  # noqa: A002
 
 
 def volant(*arguments: str, input: str | None = None, **settings: str) -> Result:  # noqa: A002 - click's word

@@ -1,11 +1,14 @@
 """The fixtures of the tests that need a Redis."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
+from deploy.processes import RedisServer
+from tests.commands import Run, volant
 from tests.integration.buyer import Buyer, bought
 from tests.integration.cell import Cell, open_cell
 from tests.integration.installation import Installation, installed
@@ -31,3 +34,21 @@ async def buyer(cell: Cell) -> Buyer:
     assert await buyer.opens()
     assert await buyer.opens(buyer.with_claims())
     return buyer
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path: Path) -> dict[str, str]:
+    """Give the settings of an empty installation, as the command line takes them."""
+    del nothing_is_kept_forever
+    return {
+        "redis_url": redis_server.url,
+        "root_key_file": str(tmp_path / "root.key"),
+        "create_root_key": "true",
+        "audio": str(tmp_path / "audio"),
+    }
+
+
+@pytest.fixture
+def run(settings: dict[str, str]) -> Run:
+    """Give what runs `volant` in this installation."""
+    return partial(volant, **settings)

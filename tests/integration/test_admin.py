@@ -3,39 +3,10 @@
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
-import pytest
-from click.testing import Result
-
-from deploy.processes import RedisServer, environment
-from tests.commands import volant
-
-
-class Run(Protocol):
-    """Run `volant` with settings of its own."""
-
-    def __call__(self, *arguments: str, input: str | None = None, **settings: str) -> Result: ...  # noqa: A002
-
-
-@pytest.fixture
-def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path: Path) -> dict[str, str]:
-    """Give the settings of an empty installation."""
-    del nothing_is_kept_forever
-    return {
-        "redis_url": redis_server.url,
-        "root_key_file": str(tmp_path / "root.key"),
-        "create_root_key": "true",
-        "audio": str(tmp_path / "audio"),
-    }
-
-
-@pytest.fixture
-def run(settings: dict[str, str]) -> Run:
-    """Give what runs `volant` in this installation."""
-    return partial(volant, **settings)
+from deploy.processes import environment
+from tests.commands import Run
 
 
 def test_an_installation_is_administered(run: Run) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,23 +15,9 @@ from retention.audit import Audit
 from retention.chain import Chain
 from retention.keyring import Keyring
 from retention.roots.file import FileRoot
-from tests.commands import volant
+from tests.commands import Run
 from tests.integration.audited import Stored, client_of, verified
 from tests.integration.cell import YEAR
-from tests.integration.test_admin import Run
-
-
-@pytest.fixture
-def run(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path: Path) -> Run:
-    """Give what runs `volant` in an empty installation."""
-    del nothing_is_kept_forever
-    settings = {
-        "redis_url": redis_server.url,
-        "root_key_file": str(tmp_path / "root.key"),
-        "create_root_key": "true",
-        "audio": str(tmp_path / "audio"),
-    }
-    return partial(volant, **settings)
 
 
 @pytest.fixture

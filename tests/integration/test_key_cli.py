@@ -12,7 +12,6 @@ from unittest.mock import patch
 
 import pytest
 
-from deploy.processes import RedisServer
 from retention.bootstrap import Retention, open_retention
 from retention.custody import Custody
 from retention.job import TenantId
@@ -20,30 +19,11 @@ from retention.keys import KeyId, KeyState, TenantKey
 from retention.keystore import TenantKeys
 from retention.settings import load
 from retention.tenant import Credential
-from tests.commands import volant
+from tests.commands import Run, volant
 from tests.integration.cell import AUDIO, HOUR, SUBMISSION, spoken
-from tests.integration.test_admin import Run
 
 Act = Callable[[Callable[[Retention], Awaitable[object]]], object]
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-
-
-@pytest.fixture
-def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path: Path) -> dict[str, str]:
-    """Give the settings of an empty installation."""
-    del nothing_is_kept_forever
-    return {
-        "redis_url": redis_server.url,
-        "root_key_file": str(tmp_path / "root.key"),
-        "create_root_key": "true",
-        "audio": str(tmp_path / "audio"),
-    }
-
-
-@pytest.fixture
-def run(settings: dict[str, str]) -> Run:
-    """Give what runs `volant` in this installation."""
-    return partial(volant, **settings)
 
 
 @pytest.fixture

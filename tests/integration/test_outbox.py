@@ -2,13 +2,10 @@
 
 import asyncio
 from functools import partial
-from pathlib import Path
 
 import msgspec
-import pytest
 from redis.asyncio import Redis
 
-from deploy.processes import RedisServer
 from retention import keyspace
 from retention.bootstrap import open_retention
 from retention.job import Callback, JobId, TenantId, accept, new_job_id
@@ -19,17 +16,6 @@ from retention.telling import Notification
 from tests.commands import volant
 from tests.integration.cell import HOUR, WEEK, Cell
 from tests.integration.notifying import SECRET, URL, ended, fetched, leases_of, registered, telling
-
-
-@pytest.fixture
-def settings(redis_server: RedisServer, tmp_path: Path) -> dict[str, str]:
-    """Give the settings of an installation on the tests' Redis."""
-    return {
-        "redis_url": redis_server.url,
-        "root_key_file": str(tmp_path / "root.key"),
-        "create_root_key": "true",
-        "audio": str(tmp_path / "audio"),
-    }
 
 
 async def buried(cell: Cell, *, events: int = 2) -> tuple[JobId, Notification]:

@@ -2,40 +2,24 @@
 
 import asyncio
 import re
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from deploy.processes import RedisServer
 from retention.bootstrap import open_retention
 from retention.job import JobId, TenantId
 from retention.settings import load
 from retention.tenant import Credential
-from tests.commands import volant
+from tests.commands import Run
 from tests.integration.cell import AUDIO, HOUR, RESULTS, spoken
 from tests.integration.logged import WILLING
-from tests.integration.test_admin import Run
 
 
 @pytest.fixture
-def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path: Path) -> dict[str, str]:
+def settings(settings: dict[str, str]) -> dict[str, str]:
     """Give the settings of an empty installation with a request log."""
-    del nothing_is_kept_forever
-    return {
-        "redis_url": redis_server.url,
-        "root_key_file": str(tmp_path / "root.key"),
-        "create_root_key": "true",
-        "audio": str(tmp_path / "audio"),
-        "request_log": "true",
-    }
-
-
-@pytest.fixture
-def run(settings: dict[str, str]) -> Run:
-    """Give what runs `volant` in this installation."""
-    return partial(volant, **settings)
+    return {**settings, "request_log": "true"}
 
 
 @pytest.fixture
