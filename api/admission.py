@@ -2,15 +2,15 @@
 
 A refusal is remembered for whoever presents the same credential: until there is room again, and a second at most, the
 next request is refused without being looked at. Refusals of one credential leave at a steady pace, so that a client
-which repeats them at once waits in a queue of its own. So do brief requests, which are served a few at a time for each
-credential. Each process does so for itself, in memory.
+which repeats them at once waits in a queue of its own. So do brief requests, and both ends of an upload, which are
+served a few at a time for each credential. Each process does so for itself, in memory.
 """
 
 import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from weakref import WeakValueDictionary
@@ -18,20 +18,23 @@ from weakref import WeakValueDictionary
 from aiohttp import web
 
 from retention.errors import LimitReached
-from retention.limits import Rate
+from retention.limits import Count
 
 REMEMBERED = 1.0
 """Seconds for which a refusal is remembered at most: a limit may be raised, and a key revoked, meanwhile."""
 
-PACE = 0.02
+PACE = 0.05
 """Seconds between two refusals of the same credential. The first one after a pause does not wait."""
 
 MOST = 64
 """Refusals of a credential that wait at once. Further ones are given at once and end their connection."""
 
-AT_ONCE = 2
-"""Brief requests of a credential that are served at once; further ones wait for each other. The event loop then has no
+AT_ONCE = 1
+"""Requests of a credential that are served at once; further ones wait for each other. The event loop then has no
 more of them before whatever another's request waits for."""
+
+PATIENCE = 1.0
+"""Seconds that a request waits for others of its credential at most: what they wait for may be away."""
 
 CREDENTIALS = 10_000
 """Credentials that are remembered at most. Beyond, the one that was refused first is forgotten."""
@@ -40,7 +43,7 @@ CREDENTIALS = 10_000
 LAST: web.RequestKey[bool] = web.RequestKey("LAST")
 """Whether the connection ends with the answer."""
 
-_Name = tuple[bytes, Rate]
+_Name = tuple[bytes, Count]
 
 
 @dataclass(slots=True)
@@ -55,44 +58,74 @@ class _Refused:
     waiting: int = 0
 
 
+class Turn:
+    """A place among those of a credential that are served at once: taken or not, left and taken again."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._taken = False
+
+    async def take(self) -> None:
+        """Wait for it, but not for long."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._taken = await self._places.acquire()
+        except TimeoutError:
+            pass
+
+    def leave(self) -> None:
+        """Let the next one be served, if it was taken."""
+        if self._taken:
+            self._taken = False
+            self._places.release()
+
+    @asynccontextmanager
+    async def left(self) -> AsyncIterator[None]:
+        """Let others be served while the block waits for the client."""
+        self.leave()
+        yield
+        await self.take()
+
+
 class Admission:
     """Who was refused lately, and who is being served."""
 
     def __init__(self) -> None:
         self._refused: OrderedDict[_Name, _Refused] = OrderedDict()
-        self._turns: WeakValueDictionary[_Name, asyncio.Semaphore] = WeakValueDictionary()
+        self._places: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def watch(
-        self, request: web.Request, credential: str, counts: Rate, *, brief: bool = False
-    ) -> AsyncIterator[None]:
+        self, request: web.Request, credential: str, counts: Count, *, long: bool = False
+    ) -> AsyncIterator[Turn]:
         """Remember what the block raises as LimitReached, and raise it in the place of the block while it is known.
 
-        In either case it is raised when it is its turn. Of a `brief` block few are run at once for a credential.
+        In either case it is raised when it is its turn. The block has taken a turn, unless it is a `long` one.
         """
-        name = (hashlib.blake2b(credential.encode(errors="surrogateescape"), digest_size=16).digest(), counts)
+        digest = hashlib.blake2b(credential.encode(errors="surrogateescape"), digest_size=16).digest()
+        name = (digest, counts)
         refused = self._known(name)
         if refused is None:
-            async with self._turn(name) if brief else nullcontext():
+            turn = Turn(self._places.setdefault(digest, asyncio.Semaphore(AT_ONCE)))
+            try:
+                if not long:
+                    await turn.take()
                 refused = self._known(name)  # others may have been refused while this one waited
                 if refused is None:
-                    try:
-                        yield
-                    except LimitReached as error:
-                        if error.limit != counts:
-                            raise  # something else, which the next request may be small enough for
-                        refused = self._remember(name, error)
-                    else:
-                        return
+                    yield turn
+                    return
+            except LimitReached as error:
+                if error.limit != counts.kind:
+                    raise  # something else, which the next request may be small enough for
+                refused = self._remember(name, error)
+            finally:
+                turn.leave()
         await self._pace(request, refused)
         raise LimitReached(refused.limit, timedelta(seconds=refused.again - asyncio.get_running_loop().time()))
 
     def _known(self, name: _Name) -> _Refused | None:
         refused = self._refused.get(name)
         return refused if refused and refused.until > asyncio.get_running_loop().time() else None
-
-    def _turn(self, name: _Name) -> asyncio.Semaphore:
-        return self._turns.setdefault(name, asyncio.Semaphore(AT_ONCE))
 
     def _remember(self, name: _Name, error: LimitReached) -> _Refused:
         refused = self._refused.setdefault(name, _Refused())

@@ -13,27 +13,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from aiohttp import web
 
 from api.backoff import source_of
-from api.context import ADMISSION, BACKOFF, CREDENTIAL, RETENTION, TENANT
+from api.context import ADMISSION, BACKOFF, CREDENTIAL, RETENTION, TENANT, TURN
 from api.endpoints import client_of, endpoint_of
 from api.problems import NOT_FROM_HERE, UNAUTHORIZED, WRONG_CREDENTIALS, Problem
 from retention.denials import Denial
 from retention.errors import KeyDisabled
-from retention.limits import Rate
+from retention.limits import Count
 from retention.tenant import Credential
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def authenticated(handler: Handler, counts: Rate) -> Handler:
+def authenticated(handler: Handler, counts: Count, *, long: bool = False) -> Handler:
     """Serve only requests that bear a valid key or token, where its tenant is served.
 
-    Others are refused with 401 or 403, before their bodies are read. They are counted as requests of that kind, and
-    refused with 429, as early, while a limit is reached.
+    Others are refused with 401 or 403, before their bodies are read. They are counted, and refused with 429, as early,
+    while a limit is reached.
     """
 
     async def guarded(request: web.Request) -> web.Response:
         header = request.headers.get("Authorization", "")
-        async with request.app[ADMISSION].watch(request, _name(request, header), counts, brief=request.method == "GET"):
+        async with request.app[ADMISSION].watch(request, _name(request, header), counts, long=long) as request[TURN]:
             await admit(request, await _credential(request, counts))
             try:
                 return await handler(request)
@@ -58,10 +58,11 @@ def _name(request: web.Request, header: str) -> str:
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Give the audio; raise Problem at its end if the key was revoked while it came in, which may take long.
 
-    Or if the tenant is not served here any more.
+    Or if the tenant is not served here any more. Meanwhile it is the turn of others.
     """
-    async for piece in audio:
-        yield piece
+    async with request[TURN].left():
+        async for piece in audio:
+            yield piece
     await admit(request, await _credential(request, None))
 
 
@@ -75,7 +76,7 @@ async def admit(request: web.Request, credential: Credential) -> None:
         raise NOT_FROM_HERE.problem()
 
 
-async def _credential(request: web.Request, counts: Rate | None) -> Credential:
+async def _credential(request: web.Request, counts: Count | None) -> Credential:
     """Return the credential of a request, counted; or, to look at it again, not."""
     header = request.headers.get("Authorization", "")
     if not header:

@@ -11,6 +11,7 @@ from api.customers import LABEL, LABEL_REFUSALS, customer_of
 from api.operations import USER_TOKEN, Answer, Field, Operation, Told
 from api.problems import ANSWERS, Problem, Refusal, printable
 from retention.errors import ChallengeFailed, KeyDisabled, NotRegistered, TooManyChallenges
+from retention.limits import COSTLY
 from retention.notification import Notification
 
 _LONGEST_SECRET = 1024
@@ -112,6 +113,8 @@ REGISTER = Operation(
     handler=register,
     id="registerCallback",
     tag="Callbacks",
+    counts=COSTLY,
+    long=True,
     summary="Register a callback URL",
     means="The URL is asked first whether it wants to be told. At most 20 times an hour, unless the service is set up"
     " otherwise.",
@@ -145,6 +148,7 @@ UNREGISTER = Operation(
     handler=unregister,
     id="unregisterCallback",
     tag="Callbacks",
+    counts=COSTLY,
     summary="Take a callback URL back",
     means="It is not told anything any more, not even of jobs that name it; these go on.",
     fields=(_CALLBACK_URL,),

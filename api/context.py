@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from api.admission import Admission
+from api.admission import Admission, Turn
 from api.backoff import Backoff
 from retention.bootstrap import Retention
 from retention.job import TenantId
@@ -27,6 +27,9 @@ TENANT: web.RequestKey[TenantId] = web.RequestKey("TENANT")
 
 CREDENTIAL: web.RequestKey[Credential] = web.RequestKey("CREDENTIAL")
 """The same with its API key, and the limits of both."""
+
+TURN: web.RequestKey[Turn] = web.RequestKey("TURN")
+"""Its turn among the requests that bear the same credential."""
 
 JOB: web.RequestKey[str] = web.RequestKey("JOB")
 """The job that the request is about, for its log line. Set only once it was found to be the tenant's own."""

@@ -9,6 +9,7 @@ from api.context import RETENTION, TENANT
 from api.operations import Answer, Field, Operation
 from api.problems import ANSWERS, Refusal
 from retention.errors import CustomerErased
+from retention.limits import COSTLY
 
 _ID = re.compile(r"[^;=]{1,256}")
 _BLANKS = " \t"
@@ -54,6 +55,8 @@ ERASE = Operation(
     handler=erase,
     id="deleteUserData",
     tag="Customers",
+    counts=COSTLY,
+    long=True,
     summary="Erase a customer",
     means="Deletes all that bears the label, in whatever state it is: jobs, audio, results, callback URLs and"
     " notifications. No data is no error.",

@@ -9,6 +9,7 @@ from api.customers import LABEL, LABEL_REFUSALS
 from api.operations import BASE, USER_TOKEN, Answer, Body, Field, Operation
 from api.problems import ANSWERS, JOB_NOT_FOUND, Refusal
 from retention.errors import JobProcessing, KeyDisabled, NothingOffered
+from retention.limits import COSTLY, Count
 from retention.results import Alternative, Result, Results
 
 _ID = "4bd734c0-e575-41f3-8e03-f932aa0468a0"
@@ -88,7 +89,7 @@ CREATE = Operation(
     handler=recognitions.create,
     id="createJob",
     tag="Jobs",
-    counts="submits",
+    counts=Count("submits"),
     summary="Submit audio",
     means="Accepts a job: from now on it is kept, and ends completed or failed. Of a repeated parameter the first"
     " counts, but `keywords` and `events` are merged. Names that nobody knows are answered with a warning. Path and"
@@ -132,6 +133,7 @@ LATEST = Operation(
     handler=recognitions.latest,
     id="checkJobs",
     tag="Jobs",
+    counts=COSTLY,
     summary="List the newest jobs",
     means="At most 100, the newest first, in whatever state they are; without their results.",
     answers=(
@@ -177,6 +179,7 @@ DELETE = Operation(
     handler=recognitions.delete,
     id="deleteJob",
     tag="Jobs",
+    counts=COSTLY,
     summary="Delete a job",
     means="For good: its results and its audio, too. A job that is being processed cannot be deleted.",
     fields=(_JOB,),

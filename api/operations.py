@@ -20,7 +20,7 @@ from api.problems import (
     WRONG_CREDENTIALS,
     Refusal,
 )
-from retention.limits import Rate
+from retention.limits import POLL, Count
 
 BASE = "https://base.invalid"
 """Stands for the address of the service, which depends on the request, in everything that is made at the start."""
@@ -78,7 +78,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One operation. `id` is, for what IBM's SDKs call, the name of the method there.
 
     `arguments` are curl's, beside the credentials and the address, and `query` is in that address; `python` is the
-    same with IBM's SDK. `counts` is what requests are counted as, if they bear credentials. `leads_to` are the ids of
+    same with IBM's SDK. `counts` is what requests are counted as, if they bear credentials; `long`
+    ones let others of the same credential be served meanwhile. `leads_to` are the ids of
     operations that take the `id` of the answer.
     """
 
@@ -88,7 +89,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     summary: str
     means: str = ""
     keyed: bool = True
-    counts: Rate = "polls"
+    counts: Count = POLL
+    long: bool = False
     fields: tuple[Field, ...] = ()
     body: Body | None = None
     answers: tuple[Answer, ...]

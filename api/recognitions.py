@@ -6,7 +6,7 @@ from aiohttp import web
 
 from api import auth, media_types, parameters, responses, uploads
 from api.addresses import base
-from api.context import CREDENTIAL, JOB, RETENTION, SETTINGS, TENANT
+from api.context import CREDENTIAL, JOB, RETENTION, SETTINGS, TENANT, TURN
 from api.customers import customer_of
 from api.learning import opted_out
 from api.problems import JOB_NOT_FOUND, Problem, printable
@@ -32,7 +32,8 @@ async def create(request: web.Request) -> web.Response:
     # for this upload.
     async with cell.jobs.upload(credential, size=uploads.announced(request, most=most)) as began:
         callback = await _callback(request, wishes.told, cell)
-        head, audio = await uploads.open_audio(request, settings, most=most)
+        async with request[TURN].left():
+            head, audio = await uploads.open_audio(request, settings, most=most)
         job = await cell.jobs.submit(
             credential,
             wishes.submission(media_types.settle(declared, head), began=began, learning_opt_out=opted_out(request)),

@@ -50,7 +50,11 @@ def add_routes(router: web.UrlDispatcher) -> None:
 def _add(router: web.UrlDispatcher, path: str, operations: Mapping[str, Operation]) -> None:
     resource = router.add_resource(path)
     for method, operation in operations.items():
-        handler = authenticated(operation.handler, operation.counts) if operation.keyed else operation.handler
+        handler = (
+            authenticated(operation.handler, operation.counts, long=operation.long)
+            if operation.keyed
+            else operation.handler
+        )
         resource.add_route(method, handler, expect_handler=_say_nothing)
     resource.add_route("*", _refuse_others_than(operations), expect_handler=_say_nothing)
 

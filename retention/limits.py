@@ -6,7 +6,7 @@ of its tenant as well. 0 stands for no limit.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +18,25 @@ Quota = Literal["waiting", "bytes", "uploads", "audio"]
 """What a submission counts towards, by the order in which `lua/upload.lua` looks at it."""
 
 Limit = Rate | Quota
+
+
+class Count(NamedTuple):
+    """What a request is counted as: so many of a kind, at once."""
+
+    kind: Rate
+    times: int = 1
+
+
+POLL = Count("polls")
+"""What most requests are counted as."""
+
+COSTLY = Count("polls", 5)
+"""What requests are counted as that cost about as much as so many polls: they read many jobs, or wait for disks."""
+
+MOST = COSTLY.times
+"""The most that one request takes of a bucket."""
+
+
 QUOTAS: tuple[Quota, ...] = get_args(Quota)
 
 Frequency = Annotated[float, Meta(ge=0, le=1e6)]

@@ -29,7 +29,7 @@ from retention.cell_settings import HOME
 from retention.connection import reaching_redis, script
 from retention.errors import CellRefused, LimitReached, NotFound, Superseded
 from retention.job import TenantId
-from retention.limits import Limits, Rate
+from retention.limits import MOST, Count, Limits
 from retention.tenant import Credential, Plan, Tenant
 
 _PREFIX = "volant"
@@ -218,10 +218,10 @@ class Tenants:
         """Return the limits of a tenant."""
         return tenant.limits.over(self._limits)
 
-    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+    async def authenticate(self, presented: str, counts: Count | None = None) -> Credential | None:
         """Return whose key this is, or None when it is malformed, unknown or revoked.
 
-        A good one is counted as a request of that kind. Raises LimitReached.
+        A good one is counted. Raises LimitReached.
         """
         prefix, _, rest = presented.partition("_")
         key_id, _, secret = rest.partition("_")
@@ -234,18 +234,26 @@ class Tenants:
             return None
         return await self.admit(key.tenant, key.id, counts)
 
-    async def admit(self, tenant: TenantId, key_id: str, counts: Rate | None = None) -> Credential | None:
+    async def admit(self, tenant: TenantId, key_id: str, counts: Count | None = None) -> Credential | None:
         """Return the credential of a tenant and its key; None when there is no such tenant, or no such key of its.
 
-        A key that was made while its tenant was being dismissed outlives it, and must open nothing. It is counted
-        as a request of that kind. Raises LimitReached.
+        A key that was made while its tenant was being dismissed outlives it, and must open nothing. It is
+        counted. Raises LimitReached.
         """
-        buckets = [keyspace.bucket_of(counts, tenant), keyspace.bucket_of(counts, tenant, key_id)] if counts else []
-        rate = self._limits.of(counts) if counts else None
+        kind, times = counts or Count("polls", 0)
+        buckets = [keyspace.bucket_of(kind, tenant), keyspace.bucket_of(kind, tenant, key_id)] if counts else []
         with reaching_redis():
             found = await self._admit(
                 keys=[keyspace.TENANTS, keyspace.API_KEYS, *buckets],
-                args=[tenant, key_id, counts or "", rate or 0, _IDLE // timedelta(milliseconds=1)],
+                args=[
+                    tenant,
+                    key_id,
+                    kind,
+                    self._limits.of(kind) or 0,
+                    times,
+                    MOST,
+                    _IDLE // timedelta(milliseconds=1),
+                ],
             )
         if found is None:
             return None
@@ -253,8 +261,8 @@ class Tenants:
         owner, known = _tenant(record), _api_key(key)
         if known.tenant != tenant:
             return None
-        if wait and counts:
-            raise LimitReached(counts, timedelta(microseconds=wait))
+        if wait:
+            raise LimitReached(kind, timedelta(microseconds=wait))
         act_as_key(key_id)
         return Credential(
             tenant=tenant,

@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from retention.job import TenantId
 from retention.keyring import Keyring
-from retention.limits import Rate
+from retention.limits import Count
 from retention.store import JobStore
 from retention.tenant import Credential
 from retention.tenants import Tenants
@@ -72,7 +72,7 @@ class Tokens:
 
         Counted as the purchase of a token. Raises LimitReached.
         """
-        buyer = await self._tenants.authenticate(presented, "tokens")
+        buyer = await self._tenants.authenticate(presented, Count("tokens"))
         if buyer is None:
             return None
         second = int((await self._store.now()).timestamp())
@@ -96,10 +96,10 @@ class Tokens:
         claims = self._read(presented)
         return claims.key if claims else None
 
-    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+    async def authenticate(self, presented: str, counts: Count | None = None) -> Credential | None:
         """Return whose token this is; None when it is not ours, not good at this moment, or its API key is no more.
 
-        A good one is counted as a request of that kind. Raises LimitReached.
+        A good one is counted. Raises LimitReached.
         """
         claims = self._read(presented)
         if claims is None or not _is_good(claims, await self._store.now()):

@@ -1,13 +1,14 @@
--- Find a tenant and its API key, and take a token from both their buckets if both have one.
+-- Find a tenant and its API key, and take tokens from both their buckets if both have as many.
 --
 -- KEYS[1] tenants  KEYS[2] API keys  KEYS[3] the tenant's bucket  KEYS[4] the key's; without them nothing is counted
 -- ARGV[1] tenant id  ARGV[2] id of the key  ARGV[3] name of the limit, as in their records
--- ARGV[4] the tenant's, unless its record says another  ARGV[5] milliseconds for which an idle bucket is kept
+-- ARGV[4] the tenant's, unless its record says another  ARGV[5] how many tokens
+-- ARGV[6] the most that any request takes of it  ARGV[7] milliseconds for which an idle bucket is kept
 --
 -- A bucket is the moment at which it will be full again, in unix microseconds (GCRA). It holds the tokens of a
--- second, and one at least. A lost reply costs a token.
+-- second, and at least as many as are asked for. A lost reply costs them.
 --
--- Returns the records of the tenant and of the key, and the microseconds until both have a token, 0 when they had;
+-- Returns the records of the tenant and of the key, and the microseconds until both have enough, 0 when they had;
 --         nothing when there is no such tenant or no such key.
 
 -- Not into the append-only file: each poll would wait for the disk, and a restart may well fill the buckets.
@@ -33,18 +34,18 @@ local full = {}
 local wait = 0
 for i, rate in ipairs(rates) do
   if rate > 0 then
-    local interval = 1000000 / rate
+    local taken = ARGV[5] * 1000000 / rate
     -- Not longer than this rate would have it: what was counted under a lower one counts no more.
-    local most = now + math.max(1000000, interval)
+    local most = now + math.max(1000000, ARGV[6] * 1000000 / rate)
     local at = math.min(math.max(tonumber(redis.call('GET', KEYS[2 + i]) or 0), now), most)
-    wait = math.max(wait, at - now - math.max(0, 1000000 - interval))
-    full[i] = at + interval
+    wait = math.max(wait, at - now - math.max(0, 1000000 - taken))
+    full[i] = at + taken
   end
 end
 if wait < 1 then
   wait = 0
   for i, at in pairs(full) do
-    redis.call('SET', KEYS[2 + i], string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000) + ARGV[5])
+    redis.call('SET', KEYS[2 + i], string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000) + ARGV[7])
   end
 end
 return {tenant, key, math.ceil(wait)}

@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 from argparse import ArgumentParser
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -32,6 +32,9 @@ SUBMIT_EVERY, POLL_EVERY = 0.1, 0.02
 
 AT_MOST = 2.0
 """How many times as long its slowest hundredth may take."""
+
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+"""A job that there is not."""
 
 PHASES = ("alone", "flood")
 
@@ -113,22 +116,35 @@ class Flood:
         self.answers: Counter[str] = Counter()
         self.going = asyncio.Event()
         self._address = (host, port, key)
+        self._jobs: deque[str] = deque(maxlen=1000)
         form = f"grant_type=urn:ibm:params:oauth:grant-type:apikey&apikey={key}".encode()
-        kinds = [
-            ("list", ("GET", "/v1/recognitions", b"", "")),
-            ("submit", ("POST", "/v1/recognitions", AUDIO, "audio/wav")),
-            ("poll anew", ("GET", "/v1/models", b"", "")),
-            ("token", ("POST", "/identity/token", form, "application/x-www-form-urlencoded")),
-        ]
-        self._tasks = [asyncio.create_task(self._flood(*kinds[number % len(kinds)])) for number in range(connections)]
+        self._kinds = {
+            "list": ("GET", "/v1/recognitions", b"", ""),
+            "submit": ("POST", "/v1/recognitions", AUDIO, "audio/wav"),
+            "poll": ("GET", "/v1/recognitions/{job}", b"", ""),
+            "poll anew": ("GET", "/v1/models", b"", ""),
+            "token": ("POST", "/identity/token", form, "application/x-www-form-urlencoded"),
+            "delete": ("DELETE", "/v1/recognitions/{job}", b"", ""),
+            "erase": ("DELETE", "/v1/user_data?customer_id=nobody", b"", ""),
+            "submit again": ("POST", "/v1/recognitions", AUDIO, "audio/wav"),
+        }
+        names = [*self._kinds]
+        self._tasks = [asyncio.create_task(self._flood(names[number % len(names)])) for number in range(connections)]
 
-    async def _flood(self, name: str, asked: tuple[str, str, bytes, str]) -> None:
+    async def _flood(self, name: str) -> None:
         client = Client(*self._address)
+        method, path, body, kind = self._kinds[name]
         while await self.going.wait():
             try:
-                status, _ = await client.ask(*asked)
+                status, content = await client.ask(
+                    method, path.format(job=self._jobs[0] if self._jobs else UNKNOWN), body, kind
+                )
                 self.answers[f"{name} {status}"] += 1
-                if "anew" in name:
+                if status == 201:
+                    self._jobs.append(json.loads(content)["id"])
+                elif name == "delete" and self._jobs:
+                    self._jobs.popleft()
+                elif "anew" in name:
                     client.close()
             except (OSError, asyncio.IncompleteReadError):
                 self.answers[f"{name} closed"] += 1

@@ -12,24 +12,26 @@ from redis.asyncio import Redis
 
 from retention import keyspace, quotas
 from retention.errors import LimitReached, Superseded
-from retention.limits import Limits, parse
+from retention.limits import COSTLY, POLL, Count, Limits, parse
 from retention.quotas import Quotas
 from retention.tenant import Credential
 from retention.tenants import Tenants
 from tests.integration.cell import RESULTS, Cell
 from tests.stack import wait_until
 
+SUBMIT, TOKEN = Count("submits"), Count("tokens")
 
-async def reached(cell: Cell, key: str, counts: str = "polls", *, tenants: Tenants | None = None) -> timedelta | None:
+
+async def reached(cell: Cell, key: str, counts: Count = POLL, *, tenants: Tenants | None = None) -> timedelta | None:
     """Make one request; return how long it is to wait, if it is refused."""
     try:
-        assert await (tenants or cell.tenants).authenticate(key, counts)  # type: ignore[arg-type] # a text will do
+        assert await (tenants or cell.tenants).authenticate(key, counts)
     except LimitReached as error:
-        return error.wait if error.limit == counts else None
+        return error.wait if error.limit == counts.kind else None
     return None
 
 
-async def admitted(cell: Cell, key: str, counts: str = "polls", **others: Tenants) -> int:
+async def admitted(cell: Cell, key: str, counts: Count = POLL, **others: Tenants) -> int:
     """Return how many requests are admitted at once."""
     number = 0
     while await reached(cell, key, counts, **others) is None:
@@ -58,12 +60,34 @@ async def test_a_bucket_holds_the_tokens_of_a_second(cell: Cell) -> None:
     assert await cell.store.now() - began >= wait - timedelta(milliseconds=2)
 
 
+async def test_what_costs_more_takes_more(cell: Cell) -> None:
+    """All at once; and what is cheaper may still fit in."""
+    await cell.tenants.update(cell.tenant, limits={"polls": 12})
+    key = await new_key(cell)
+    assert await admitted(cell, key, COSTLY) == 2
+    wait = await reached(cell, key, COSTLY)
+    assert wait is not None
+    assert timedelta(milliseconds=150) < wait <= timedelta(milliseconds=250)
+    assert await reached(cell, key) is None
+
+
+async def test_what_takes_more_than_a_second_holds_takes_it_all(cell: Cell) -> None:
+    """It is admitted when the bucket is full, and what comes after it waits for all that it took."""
+    await cell.tenants.update(cell.tenant, limits={"polls": 0.1})
+    key = await new_key(cell)
+    assert await admitted(cell, key, COSTLY) == 1
+    for cheap_or_not in (POLL, COSTLY):
+        wait = await reached(cell, key, cheap_or_not)
+        assert wait is not None
+        assert timedelta(seconds=45) < wait <= timedelta(seconds=50)
+
+
 async def test_less_than_one_a_second_is_one_at_a_time(cell: Cell) -> None:
     """A hundredth of a request a second is one in a hundred seconds."""
     await cell.tenants.update(cell.tenant, limits={"submits": 0.01})
     key = await new_key(cell)
-    assert await admitted(cell, key, "submits") == 1
-    wait = await reached(cell, key, "submits")
+    assert await admitted(cell, key, SUBMIT) == 1
+    wait = await reached(cell, key, SUBMIT)
     assert wait is not None
     assert timedelta(seconds=90) < wait <= timedelta(seconds=100)
 
@@ -72,7 +96,7 @@ async def test_kinds_are_counted_apart(cell: Cell) -> None:
     """Who has polled too much may still submit and buy tokens."""
     await cell.tenants.update(cell.tenant, limits={"polls": 0.01, "submits": 0.01, "tokens": 0.01})
     key = await new_key(cell)
-    assert [await admitted(cell, key, kind) for kind in ("polls", "submits")] == [1, 1]
+    assert [await admitted(cell, key, kind) for kind in (POLL, SUBMIT)] == [1, 1]
     assert await cell.tokens.issue(key) is not None
     with pytest.raises(LimitReached):
         await cell.tokens.issue(key)
@@ -83,9 +107,9 @@ async def test_a_tokens_requests_count_as_its_keys(cell: Cell) -> None:
     key = await new_key(cell, polls=0.01)
     token = await cell.tokens.issue(key)
     assert token is not None
-    assert await cell.tokens.authenticate(token.text, "polls") is not None
+    assert await cell.tokens.authenticate(token.text, POLL) is not None
     with pytest.raises(LimitReached):
-        await cell.tokens.authenticate(token.text, "polls")
+        await cell.tokens.authenticate(token.text, POLL)
     assert await reached(cell, key) is not None
     assert await cell.tokens.authenticate_again(token.text) is not None
 
@@ -110,8 +134,8 @@ async def test_a_limit_may_be_raised_and_dropped(cell: Cell) -> None:
     assert await admitted(cell, key) == 1
     defaults = Tenants(cell.redis, cell.audit, limits=Limits(submits=0.01, tokens=0.01))
     await cell.tenants.update(cell.tenant, limits={"submits": 0, "tokens": None})
-    assert all([await reached(cell, key, "submits", tenants=defaults) is None for _ in range(50)])
-    assert await admitted(cell, key, "tokens", tenants=defaults) == 1
+    assert all([await reached(cell, key, SUBMIT, tenants=defaults) is None for _ in range(50)])
+    assert await admitted(cell, key, TOKEN, tenants=defaults) == 1
 
 
 async def test_other_processes_and_tenants(cell: Cell) -> None:
@@ -127,10 +151,10 @@ async def test_wrong_secrets_and_revoked_keys_cost_nothing(cell: Cell) -> None:
     """Nobody empties the bucket of a key without having it."""
     key = await new_key(cell, polls=1)
     for _ in range(3):
-        assert await cell.tenants.authenticate(f"{key}x", "polls") is None
+        assert await cell.tenants.authenticate(f"{key}x", POLL) is None
     assert await reached(cell, key) is None
     await cell.tenants.revoke(key.split("_")[1])
-    assert await cell.tenants.authenticate(key, "polls") is None
+    assert await cell.tenants.authenticate(key, POLL) is None
 
 
 async def test_counting_a_request_waits_for_no_disk(cell: Cell, redis: Redis) -> None:
@@ -139,7 +163,7 @@ async def test_counting_a_request_waits_for_no_disk(cell: Cell, redis: Redis) ->
 
     async def nothing_is_appended() -> bool:
         before = (await redis.info("persistence"))["aof_current_size"]
-        credential = await cell.tenants.authenticate(key, "polls")
+        credential = await cell.tenants.authenticate(key, POLL)
         assert credential is not None
         async with Quotas(redis).upload(credential, size=1):
             assert await redis.exists(keyspace.bucket_of("polls", cell.tenant, credential.key)) == 1

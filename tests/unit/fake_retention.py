@@ -40,7 +40,7 @@ from retention.job import (
     accept,
     new_job_id,
 )
-from retention.limits import Limits, Rate
+from retention.limits import Count, Limits
 from retention.offer import Offer
 from retention.settings import Settings
 from retention.tenant import Credential, Tenant
@@ -199,18 +199,18 @@ class FakeTenants:
     trouble: Exception | None = None
     reached: LimitReached | None = None
     limits: Limits = Limits()  # noqa: RUF009 - it is immutable
-    counted: list[Rate | None] = field(default_factory=list)
+    counted: list[Count | None] = field(default_factory=list)
 
-    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+    async def authenticate(self, presented: str, counts: Count | None = None) -> Credential | None:
         """Compare with the one key."""
         if self.trouble is not None:
             raise self.trouble
         return self.admit(counts) if presented == KEY else None
 
-    def admit(self, counts: Rate | None) -> Credential:
+    def admit(self, counts: Count | None) -> Credential:
         """Count a request."""
         self.counted.append(counts)
-        if self.reached is not None and self.reached.limit == counts:
+        if self.reached is not None and counts is not None and self.reached.limit == counts.kind:
             raise self.reached
         return Credential(
             tenant=ALICE,
@@ -268,14 +268,14 @@ class FakeTokens:
 
     async def issue(self, presented: str) -> Token | None:
         """Return the token."""
-        buyer = await self.tenants.authenticate(presented, "tokens")
+        buyer = await self.tenants.authenticate(presented, Count("tokens"))
         return Token(text=TOKEN, buyer=buyer, expires_in=3600, expiration=1787000000) if buyer else None
 
     def bought_with(self, presented: str) -> str | None:
         """Know the key of the good ones and the expired ones."""
         return "alice" if presented in self.good | self.expired else None
 
-    async def authenticate(self, presented: str, counts: Rate | None = None) -> Credential | None:
+    async def authenticate(self, presented: str, counts: Count | None = None) -> Credential | None:
         """Compare with the good ones."""
         return self.tenants.admit(counts) if presented in self.good else None
 

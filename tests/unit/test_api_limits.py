@@ -13,7 +13,7 @@ from ibm_cloud_sdk_core.authenticators import BasicAuthenticator
 
 from api import admission
 from retention.errors import LimitReached
-from retention.limits import Limits
+from retention.limits import COSTLY, POLL, Count, Limits
 from tests.stack import wait_until
 from tests.unit.buying import buy
 from tests.unit.fake_retention import KEY, TOKEN, WAV, Api, hang_up, serving
@@ -45,14 +45,21 @@ def respelled() -> dict[str, str]:
 
 
 async def test_every_request_is_counted_as_what_it_is() -> None:
-    """By key or token; nothing without credentials is counted, nor an upload again at its end."""
+    """By key or token, and more than once for what costs more.
+
+    Nothing without credentials is counted, nor an upload again at its end.
+    """
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     async with serving() as api:
         job = (await api.submit()).body["id"]
         for method, path in (
             ("GET", f"/v1/recognitions/{job}"),
             ("GET", "/v1/models"),
+            ("GET", "/v1/recognitions"),
             ("DELETE", f"/v1/recognitions/{job}"),
+            ("DELETE", "/v1/user_data?customer_id=c"),
+            ("POST", "/v1/register_callback?callback_url=http://a.example/"),
+            ("POST", "/v1/unregister_callback?callback_url=http://a.example/"),
         ):
             await api.ask(method, path)
         await api.ask("GET", "/v1/models", auth=None, headers=bearer)
@@ -66,7 +73,15 @@ async def test_every_request_is_counted_as_what_it_is() -> None:
             await api.ask(method, path, auth=None)
         await api.ask("OPTIONS", "/v1/models")
         await api.ask("GET", "/health/live")
-    assert api.tenants.counted == ["submits", None, "polls", "polls", "polls", "polls", "tokens"]
+    assert api.tenants.counted == [
+        Count("submits"),
+        None,
+        POLL,
+        POLL,
+        *[COSTLY] * 5,
+        POLL,
+        Count("tokens"),
+    ]
 
 
 @pytest.mark.parametrize("limit", ["submits", "waiting", "bytes", "uploads", "audio"])
@@ -159,7 +174,7 @@ async def test_refusals_leave_at_a_steady_pace(monkeypatch: pytest.MonkeyPatch) 
 
     async def refused(credential: str) -> None:
         with pytest.raises(LimitReached):
-            async with gate.watch(request, credential, "polls"):
+            async with gate.watch(request, credential, POLL):
                 raise LimitReached("polls", timedelta(hours=1))
 
     await refused("one")
@@ -188,32 +203,103 @@ async def test_tokens_are_refused_like_everything(monkeypatch: pytest.MonkeyPatc
         for _ in range(2):
             refused = await buy(api, KEY)
             assert (refused.status, refused.headers["Retry-After"]) == (429, "3600")
-        assert api.tenants.counted == ["tokens"]
+        assert api.tenants.counted == [Count("tokens")]
 
 
-async def test_few_brief_requests_of_a_credential_are_served_at_once() -> None:
-    """The rest waits for them; an upload waits for nobody, and nobody for it."""
+class Slow:
+    """Lists of models that are not given out before it is told, so that requests for them are under way."""
+
+    def __init__(self, api: Api) -> None:
+        self.inside = 0
+        self.gate = asyncio.Event()
+        api.offers.current = self._current  # type: ignore[method-assign,assignment]
+
+    async def _current(self) -> object:
+        self.inside += 1
+        await self.gate.wait()
+        return None
+
+    async def is_entered(self) -> bool:
+        return self.inside > 0
+
+
+async def test_requests_of_a_credential_are_served_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another do not wait for them."""
+    monkeypatch.setattr(admission, "PATIENCE", 3600.0)
     async with serving() as api:
-        gate, inside = asyncio.Event(), 0
-
-        async def current() -> object:
-            nonlocal inside
-            inside += 1
-            await gate.wait()
-            return None
-
-        api.offers.current = current  # type: ignore[method-assign,assignment]
+        slow = Slow(api)
         asked = [asyncio.create_task(api.ask("GET", "/v1/models")) for _ in range(5)]
-
-        async def some() -> bool:
-            return inside >= admission.AT_ONCE
-
-        await wait_until(some)
-        assert (await api.ask("GET", "/v1/recognitions", headers=BEARER, auth=None)).status == 200
-        assert inside == admission.AT_ONCE == 2
-        gate.set()
+        await wait_until(slow.is_entered)
+        for _ in range(5):  # so the others have had every chance
+            assert (await api.ask("GET", "/v1/recognitions", headers=BEARER, auth=None)).status == 200
+        assert slow.inside == 1
+        slow.gate.set()
         await asyncio.gather(*asked)
-        assert inside == 5
+        assert slow.inside == 5
+
+
+async def test_nobody_waits_long_for_what_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds one up, an outage maybe, is not added up."""
+    monkeypatch.setattr(admission, "PATIENCE", 0.05)
+    async with serving() as api:
+        slow = Slow(api)
+        held = asyncio.create_task(api.ask("GET", "/v1/models"))
+        await wait_until(slow.is_entered)
+        assert (await api.ask("GET", "/v1/recognitions")).status == 200
+        slow.gate.set()
+        await held
+
+
+async def test_nobody_waits_for_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upload leaves its turn while the client sends, be it the beginning or the rest; its end waits for its turn."""
+    monkeypatch.setattr(admission, "PATIENCE", 3600.0)
+    async with serving() as api:
+        more, at_the_end = asyncio.Event(), asyncio.Event()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield WAV[:50]
+            await more.wait()
+            yield WAV
+            await at_the_end.wait()
+
+        upload = asyncio.create_task(api.submit("", pieces()))
+
+        async def is_under_way() -> bool:
+            return bool(api.jobs.uploads)
+
+        await wait_until(is_under_way)
+        assert (await api.ask("GET", "/v1/recognitions")).status == 200
+        more.set()
+        assert (await api.ask("GET", "/v1/recognitions")).status == 200
+        slow = Slow(api)
+        held = asyncio.create_task(api.ask("GET", "/v1/models"))
+        await wait_until(slow.is_entered)
+        at_the_end.set()
+        for _ in range(5):
+            assert (await api.ask("GET", "/v1/recognitions", headers=BEARER, auth=None)).status == 200
+        assert not api.jobs.accepted
+        slow.gate.set()
+        assert (await upload).status == 201
+        await held
+
+
+async def test_nobody_waits_for_an_erasure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may take long by itself, as may asking a callback URL."""
+    monkeypatch.setattr(admission, "PATIENCE", 3600.0)
+    async with serving() as api:
+        gate, erasing = asyncio.Event(), asyncio.Event()
+
+        async def erase_customer(*_: object) -> int:
+            erasing.set()
+            await gate.wait()
+            return 0
+
+        monkeypatch.setattr(api.jobs, "erase_customer", erase_customer)
+        held = asyncio.create_task(api.ask("DELETE", "/v1/user_data?customer_id=c"))
+        await erasing.wait()
+        assert (await api.ask("GET", "/v1/recognitions")).status == 200
+        gate.set()
+        assert (await held).status == 200
 
 
 def sdk(api: Api) -> SpeechToTextV1:
@@ -236,4 +322,4 @@ async def test_ibms_sdk_waits_and_tries_again() -> None:
         await wait_until(is_refused)
         api.tenants.reached = None
         assert (await asked).get_result() == {"recognitions": []}
-        assert api.tenants.counted == ["polls", "polls"]
+        assert api.tenants.counted == [COSTLY, COSTLY]
