@@ -30,11 +30,11 @@ async def create(request: web.Request) -> web.Response:
     most = credential.least("bytes", otherwise=settings.max_upload)
     # Before the body: a store that cannot be reached or a disabled key refuses now, and an erasure from now on counts
     # for this upload.
-    async with cell.jobs.upload(credential, size=uploads.announced(request, most=most)) as began:
+    async with cell.acceptance.upload(credential, size=uploads.announced(request, most=most)) as began:
         callback = await _callback(request, wishes.told, cell)
         async with request[TURN].left():
             head, audio = await uploads.open_audio(request, settings, most=most)
-        job = await cell.jobs.submit(
+        job = await cell.acceptance.submit(
             credential,
             wishes.submission(media_types.settle(declared, head), began=began, learning_opt_out=opted_out(request)),
             auth.still_authenticated(request, audio),

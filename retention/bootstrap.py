@@ -14,6 +14,7 @@ from typing import Literal
 import structlog
 from redis.asyncio import Redis
 
+from retention.accepting import JobAcceptance
 from retention.audio import AudioStore, LoggedAudio
 from retention.audio_directory import AudioDirectory
 from retention.audit import Audit
@@ -179,6 +180,15 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             registrations=registrations,
             quotas=quotas,
             readiness=readiness,
+            upload_within=settings.upload_within,
+        )
+        acceptance = JobAcceptance(
+            store=store,
+            audio=audio,
+            keyring=keyring,
+            queue=queue,
+            quotas=quotas,
+            jobs=jobs,
             patience=settings.patience,
             upload_within=settings.upload_within,
         )
@@ -186,6 +196,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         notification_leases = Leases(redis, lease=settings.lease, queue=NOTIFICATION)
         yield Cell(
             name=name,
+            acceptance=acceptance,
             jobs=jobs,
             request_log=request_log,
             audit=audit,
@@ -242,7 +253,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             store=store,
             redis=redis,
         )
-        await jobs.close()
+        await acceptance.close()
 
 
 async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:

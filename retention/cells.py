@@ -13,6 +13,7 @@ from datetime import timedelta
 import structlog
 from redis.asyncio import Redis
 
+from retention.accepting import JobAcceptance
 from retention.audit import Audit
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
@@ -49,6 +50,7 @@ class Cell:
     """One cell: a Redis, an audio store and keys, and all that works on them."""
 
     name: str
+    acceptance: JobAcceptance
     jobs: JobService
     request_log: RequestLog
     audit: Audit

@@ -70,7 +70,7 @@ async def submitted(
     ledger.unanswered.add(nonce)
     registration = await cell.registrations.find(tenant, URL) if callback else None
     try:
-        job = await cell.jobs.submit(
+        job = await cell.acceptance.submit(
             Credential(tenant=tenant),
             submission_of(nonce),
             spoken(audio_of(nonce)),

@@ -10,6 +10,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from retention import keyspace
+from retention.accepting import JobAcceptance
 from retention.audio_directory import AudioDirectory
 from retention.audit import Audit
 from retention.bootstrap import open_audit
@@ -65,6 +66,7 @@ class Cell:
     registrations: Registrations
     outbox: Outbox
     tokens: Tokens
+    acceptance: JobAcceptance
     jobs: JobService
     holding: JobHolding
     caretaker: Caretaker
@@ -89,7 +91,7 @@ class Cell:
         submission: Submission = SUBMISSION,
         credential: Credential | None = None,
     ) -> Waiting:
-        return await self.jobs.submit(
+        return await self.acceptance.submit(
             credential or Credential(tenant=self.tenant),
             submission,
             audio or spoken(AUDIO),
@@ -220,6 +222,19 @@ async def open_cell(
     tenants = Tenants(redis, audit)
     registrations = Registrations(redis, keyring, audit)
     erasures = ErasureHorizon(redis, rewrite_every=HOUR)
+    jobs = JobService(
+        store=store,
+        audio=audio,
+        log=log,
+        audit=audit,
+        keyring=keyring,
+        queue=queue,
+        tenants=tenants,
+        registrations=registrations,
+        quotas=Quotas(redis),
+        readiness=Readiness(redis),
+        upload_within=HOUR,
+    )
     return Cell(
         redis=redis,
         directory=directory,
@@ -233,20 +248,17 @@ async def open_cell(
         registrations=registrations,
         outbox=Outbox(redis),
         tokens=Tokens(keyring=keyring, tenants=tenants, store=store, life=HOUR),
-        jobs=JobService(
+        acceptance=JobAcceptance(
             store=store,
             audio=audio,
-            log=log,
-            audit=audit,
             keyring=keyring,
             queue=queue,
-            tenants=tenants,
-            registrations=registrations,
             quotas=Quotas(redis),
-            readiness=Readiness(redis),
+            jobs=jobs,
             patience=WEEK,
             upload_within=HOUR,
         ),
+        jobs=jobs,
         holding=JobHolding(store=store, audio=audio, log=log, keyring=keyring, leases=ByHand(redis, lease=HOUR)),
         caretaker=Caretaker(
             store=store,

@@ -45,7 +45,7 @@ class Installation:
         told: Callback | None = None
         if callback:
             told = await self.retention.callbacks.subscribe(tenant, URL, ("recognitions.started",), at=cell)
-        return await cell.jobs.submit(
+        return await cell.acceptance.submit(
             Credential(tenant=tenant),
             SUBMISSION,
             spoken(AUDIO),

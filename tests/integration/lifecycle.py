@@ -71,7 +71,7 @@ class Lifecycle(Machine):
         """Submit; first, now and then, for a tenant that is gone."""
         began = self.after_the_erasure()
         submit = partial(
-            self.cell.jobs.submit,
+            self.cell.acceptance.submit,
             began=began,
             results_ttl=results_ttl,
             customer=customer,

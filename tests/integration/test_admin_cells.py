@@ -62,7 +62,7 @@ class Commands:
         async def complete(retention: Retention) -> str:
             cell: Cell = await retention.of(TenantId(tenant))
             began = await cell.jobs.now()
-            job = await cell.jobs.submit(
+            job = await cell.acceptance.submit(
                 Credential(tenant=TenantId(tenant)), WILLING, spoken(AUDIO), began=began, results_ttl=HOUR
             )
             async with cell.holding.hold(job.tenant, job.id) as held:
@@ -165,7 +165,7 @@ def test_callbacks_are_seen_and_replayed_in_all_cells(commands: Commands) -> Non
         began = await home.jobs.now()
         await home.registrations.keep(tenant, URL, None, customer=None, began=began)
         callback = await home.callbacks.subscribe(tenant, URL, ("recognitions.completed",))
-        job = await home.jobs.submit(
+        job = await home.acceptance.submit(
             Credential(tenant=tenant), SUBMISSION, spoken(AUDIO), began=began, results_ttl=HOUR, callback=callback
         )
         async with home.holding.hold(tenant, job.id) as held:

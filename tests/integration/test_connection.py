@@ -57,7 +57,7 @@ async def test_a_redis_that_refuses_writes_is_unavailable(
                 await attempt()
         client.replicaof("NO", "ONE")
         client.config_set("maxmemory", 0)
-    await cell.jobs.close()
+    await cell.acceptance.close()
     assert await leases.claim(2, lapsed=True) == [job.id]
 
 

@@ -306,7 +306,7 @@ async def test_a_key_past_its_date_reads_and_takes_nothing_new(cell: Cell, owned
     await wait_until(lambda: deactivated(cell, stranger.tenant))
     await all_opens(stranger, theirs)
     with pytest.raises(KeyDisabled):
-        async with stranger.jobs.upload(Credential(tenant=stranger.tenant), size=0):
+        async with stranger.acceptance.upload(Credential(tenant=stranger.tenant), size=0):
             pass
     with pytest.raises(KeyDisabled):
         await stranger.submit()
@@ -316,7 +316,7 @@ async def test_a_key_past_its_date_reads_and_takes_nothing_new(cell: Cell, owned
         )
     with pytest.raises(KeyRefused, match="deactivated"):
         await cell.custody.rotate(KeyId(stranger.tenant))
-    async with cell.jobs.upload(Credential(tenant=cell.tenant), size=0):
+    async with cell.acceptance.upload(Credential(tenant=cell.tenant), size=0):
         pass
     await all_opens(cell, owned)
 

@@ -205,7 +205,7 @@ async def test_an_upload_older_than_any_fence_is_not_accepted(cell: Cell) -> Non
     now = await cell.jobs.now()
     with pytest.raises(Unavailable):
         await cell.submit(customer=CUSTOMER, began=now - HOUR - SLACK)
-    await cell.jobs.close()
+    await cell.acceptance.close()
     assert await cell.listed() == []
     assert cell.recordings() == []
     job = await cell.submit(customer=CUSTOMER, began=now - HOUR)

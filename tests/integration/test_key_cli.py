@@ -53,7 +53,7 @@ def submits(tenant: TenantId, count: int) -> Callable[[Retention], Awaitable[Non
     async def submit(retention: Retention) -> None:
         for _ in range(count):
             began = await retention.cells.home.jobs.now()
-            await retention.cells.home.jobs.submit(
+            await retention.cells.home.acceptance.submit(
                 Credential(tenant=tenant), SUBMISSION, spoken(AUDIO), began=began, results_ttl=HOUR
             )
 

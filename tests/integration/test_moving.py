@@ -51,7 +51,7 @@ async def test_an_upload_that_had_begun_before_the_move_is_accepted(installation
     cell = await installation.retention.of(installation.tenant)
     began = await cell.jobs.now()
     await installation.move("acme")
-    job = await cell.jobs.submit(
+    job = await cell.acceptance.submit(
         Credential(tenant=installation.tenant), SUBMISSION, spoken(b"late"), began=began, results_ttl=timedelta(hours=1)
     )
     assert await installation.listed() == [job.id]
@@ -59,7 +59,7 @@ async def test_an_upload_that_had_begun_before_the_move_is_accepted(installation
     await installation.move("acme")
     late = await installation.acme.jobs.now()
     await installation.move("home")
-    job = await installation.acme.jobs.submit(
+    job = await installation.acme.acceptance.submit(
         Credential(tenant=installation.tenant), SUBMISSION, spoken(b"late"), began=late, results_ttl=timedelta(hours=1)
     )
     assert job.id in await installation.listed()

@@ -32,7 +32,7 @@ def entries(settings: dict[str, str]) -> list[tuple[TenantId, JobId]]:
             began = await retention.cells.home.jobs.now()
             tenant = (await retention.tenants.create(name, now=began)).id
             home = retention.cells.home
-            job = await home.jobs.submit(
+            job = await home.acceptance.submit(
                 Credential(tenant=tenant), WILLING, spoken(AUDIO), began=began, results_ttl=HOUR
             )
             async with home.holding.hold(tenant, job.id) as held:

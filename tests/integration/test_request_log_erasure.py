@@ -105,7 +105,7 @@ async def test_an_erasure_leaves_what_comes_after_its_moment(cell: Cell) -> None
 async def test_a_deleted_tenant_leaves_nothing(cell: Cell) -> None:
     """Another tenant's entries stay."""
     other = await cell.tenants.create("other", now=await cell.store.now())
-    foreign = await cell.jobs.submit(
+    foreign = await cell.acceptance.submit(
         Credential(tenant=other.id), WILLING, spoken(AUDIO), began=await cell.jobs.now(), results_ttl=HOUR, customer="c"
     )
     await worked_on(cell, foreign)

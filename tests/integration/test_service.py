@@ -214,7 +214,7 @@ async def test_a_job_whose_audio_was_swept_is_not_accepted(cell: Cell, monkeypat
     monkeypatch.setattr(cell.store, "write", late)
     with pytest.raises(Unavailable):
         await cell.submit()
-    await cell.jobs.close()
+    await cell.acceptance.close()
     assert await cell.listed() == []
 
 
@@ -239,7 +239,7 @@ async def test_a_record_that_lands_after_it_was_taken_back_is_removed_again(
     monkeypatch.setattr(cell.store, "erase", overtaken)
     with pytest.raises(Unavailable):
         await cell.submit()
-    await cell.jobs.close()
+    await cell.acceptance.close()
     assert await cell.listed() == []
 
 
@@ -287,7 +287,7 @@ async def test_a_record_that_cannot_be_written_is_taken_back() -> None:
                     await cell.submit(interrupted())
                 assert len(cell.recordings()) == 1
                 await asyncio.to_thread(server.restart)
-                await cell.jobs.close()
+                await cell.acceptance.close()
                 assert cell.recordings() == []
                 assert await cell.listed() == []
         finally:

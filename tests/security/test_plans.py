@@ -57,7 +57,7 @@ async def live(retention: Retention, tenant: TenantId, cell: str) -> None:
     await place.registrations.keep(tenant, URL.format(cell=cell), "secret", customer=CUSTOMER, began=began)
     callback = await place.callbacks.subscribe(tenant, URL.format(cell=cell), ("recognitions.completed",))
     for ends in (False, True):
-        job = await place.jobs.submit(
+        job = await place.acceptance.submit(
             Credential(tenant=tenant),
             WILLING,
             spoken(AUDIO),

@@ -391,6 +391,11 @@ async def serving(
             assert tenant == ALICE
             return self
 
+        @property
+        def acceptance(self) -> FakeJobs:
+            """Take in what is then there."""
+            return self.jobs
+
     audit = FakeAudit()
     denials = Denials(cast("Audit", audit))
     configured = Settings(**{"port": 0, **settings})
