@@ -54,6 +54,9 @@ def _run(environ: Mapping[str, str], data: Path) -> None:
             with _run_env(data / "run.env", stack.url, apikey, ca):
                 click.echo(_welcome(stack.url, apikey, ca))
                 _watch(stack)
+        except KeyboardInterrupt:
+            click.echo("Stopping … Jobs under way have some seconds to end; the others go on at the next start.")
+            raise
         finally:
             with suppress(StackError):  # Redis may be what has ended
                 stack.volant("apikey", "revoke", apikey.split("_")[1])

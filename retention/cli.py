@@ -122,6 +122,26 @@ def update_tenant(
 tenant.add_command(show_limits)
 
 
+@tenant.command("cells")
+@click.argument("tenant_id")
+def list_cells(tenant_id: str) -> None:
+    """Print where a tenant is, and then where it was: cell, when it left, jobs and request log entries still there."""
+
+    async def count(retention: Retention) -> list[tuple[str, str, int, int]]:
+        known = await retention.tenants.get(TenantId(tenant_id))
+        left = {each.cell: _second(each.moved) for each in known.former}
+        counted: list[tuple[str, str, int, int]] = []
+        for name in reversed(known.cells):
+            cell, jobs = await retention.cells.get(name), 0
+            while entries := await cell.store.all_of(known.id, after=jobs):
+                jobs += len(entries)
+            counted.append((name, left.get(name, "present"), jobs, len(await cell.request_log.all(known.id))))
+        return counted
+
+    for cell, left, jobs, logged in with_retention(count):
+        click.echo(f"{cell}  {left:<20}  {jobs}  {logged}")
+
+
 @tenant.command("delete")
 @click.argument("tenant_id")
 @click.confirmation_option(prompt="This erases the tenant's keys and all its jobs, at once and for good. Go on?")

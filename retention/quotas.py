@@ -68,13 +68,13 @@ class Quotas:
         if reached:
             quota = QUOTAS[reached - 1]
             raise LimitReached(quota, timedelta(milliseconds=left) if quota == "audio" else AGAIN)
-        renewing = asyncio.create_task(self._renew(places, name))
+        over = asyncio.Event()
+        keeping = asyncio.create_task(self._keep(places, name, over))
         try:
             yield datetime.fromtimestamp(now // 1000, UTC).replace(microsecond=now % 1000 * 1000)
         finally:
-            renewing.cancel()
-            with contextlib.suppress(Unavailable):  # then its lease ends it
-                await self._lease(places, name, 0)
+            over.set()
+            await keeping
 
     async def used(self, tenant: TenantId, key: str | None = None) -> Used:
         """Return what a tenant uses, or one of its API keys."""
@@ -98,12 +98,12 @@ class Quotas:
         with reaching_redis():
             await self._redis.delete(keyspace.audio_of(tenant), keyspace.uploads_of(tenant))
 
-    async def _renew(self, places: list[str], name: str) -> None:
-        while True:
-            await asyncio.sleep(LEASE.total_seconds() / 3)
-            with contextlib.suppress(Unavailable):
-                await self._lease(places, name, LEASE // _MS)
-
-    async def _lease(self, places: list[str], name: str, milliseconds: int) -> None:
-        with reaching_redis():
-            await self._slot(keys=places, args=[name, milliseconds])
+    async def _keep(self, places: list[str], name: str, over: asyncio.Event) -> None:
+        """Renew a lease until it is over, and then end it: in one line, or a renewal might come after the end."""
+        ending = False
+        while not ending:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), LEASE.total_seconds() / 3)
+            ending = over.is_set()
+            with contextlib.suppress(Unavailable), reaching_redis():  # then it lapses, if not renewed in time
+                await self._slot(keys=places, args=[name, 0 if ending else LEASE // _MS])

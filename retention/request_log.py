@@ -106,7 +106,7 @@ class RequestLog:
     async def open(self, tenant: TenantId, job: JobId) -> Opened:
         """Return an entry in clear.
 
-        Raises NotFound, KeyDisabled, KeyUnavailable, Unsealable; its audio also AudioMissing.
+        Raises NotFound, KeyDisabled, KeyUnavailable, Unsealable; its audio the same on the way, and AudioMissing.
         """
         with reaching_redis():
             hash_ = keyspace.logged(tenant, job)
@@ -124,7 +124,9 @@ class RequestLog:
             logged=_decode(record),
             submission=unseal(key, submission, bound(Kind.SUBMISSION)),
             results=unseal(key, results, bound(Kind.RESULT)),
-            audio=unseal_stream(key, bound(Kind.AUDIO), self._audio.read(tenant, job)),
+            audio=self._while_admitted(
+                unseal_stream(key, bound(Kind.AUDIO), self._audio.read(tenant, job)), wrapped, tenant, job
+            ),
         )
 
     async def holds(self, tenant: TenantId, job: JobId) -> bool:
@@ -176,6 +178,13 @@ class RequestLog:
                 await self._audio.remove(*name)
                 orphans += 1
         return orphans
+
+    async def _while_admitted(
+        self, pieces: AsyncIterator[bytes], wrapped: bytes, tenant: TenantId, job: JobId
+    ) -> AsyncIterator[bytes]:
+        async for piece in pieces:
+            await self._keyring.admit(tenant, wrapped, job)  # an export may take longer than a disabled key may be read
+            yield piece
 
     async def _write(self, job: Completed, submission: Submission, key: Key, *, expires: datetime) -> None:
         with reaching_redis():

@@ -292,7 +292,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
     except msgspec.ValidationError as error:
         if isinstance(error.__cause__, SettingsError):
             raise error.__cause__ from None
-        raise SettingsError(str(error)) from error
+        raise SettingsError(f"settings: {error}") from error
 
 
 def _to_path(kind: type, value: object) -> object:

@@ -84,6 +84,7 @@ class Telling:
         try:
             message = await self._body(stored, pending)
             hash_ = (await self._tenants.get(tenant)).callback_signature or self._hash
+            await self._keyring.admit(tenant, stored.key, job)  # the last question: what came before may take long
         except NotFound:
             return Unwanted(places=(place,))
         except (KeyUnavailable, Unsealable) as error:

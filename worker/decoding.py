@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
 from multiprocessing.context import ForkServerContext
 from types import TracebackType
@@ -90,6 +90,8 @@ class Decoder:
         self._writer.transport.abort()
         self._feeding.cancel()
         await asyncio.gather(self._feeding, return_exceptions=True)
+        if isinstance(self._audio, AsyncGenerator):
+            await self._audio.aclose()  # now, and not when it is collected: it holds a key and a file
 
     async def __aiter__(self) -> AsyncIterator[Segment]:
         heard = reported = 0

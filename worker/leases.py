@@ -29,6 +29,12 @@ from retention.readiness import Readiness
 
 __all__ = ["LeasedWorker", "Retry", "func"]
 
+LOOK_EVERY = 5.0
+"""Seconds after which a worker asks again, at the latest, whether it may go on with what it holds.
+
+However long its leases are: a key that was disabled must stop the work soon, and a deletion what is on the wire.
+"""
+
 _FOREVER = timedelta(days=365)
 
 _log = structlog.get_logger()
@@ -142,26 +148,27 @@ class LeasedWorker(Worker):
 
     async def _keep_leases(self) -> None:
         while True:
-            await asyncio.sleep(self._lease / 3)
+            await asyncio.sleep(min(self._lease / 3, LOOK_EVERY))
             if not self._held:
                 continue
             try:
                 held = dict(self._held)
-                lost = await self._leases.renew(held)
+                self._stop_work(await self._leases.renew(held), "lease lost")
                 if self._denied:
-                    lost |= await self._denied([job for job in held.values() if job])
+                    self._stop_work(await self._denied([job for job in held.values() if job]), "key disabled")
             except Unavailable as error:
                 _log.warning("leases not renewed", **failure(error))
                 self._be_patient()
-                continue
             except Exception as error:
                 # Without renewals every job would be worked on twice: hand back, and leave the rest to the supervisor.
                 _log.error("leases cannot be renewed", **failure(error))
                 self.stop()
                 raise
-            for id_ in lost & self._held.keys():
-                _log.info("lease lost", job=id_)
-                self._cancel(id_)
+
+    def _stop_work(self, ids: set[JobId], why: str) -> None:
+        for id_ in ids & self._held.keys():
+            _log.info(why, job=id_)
+            self._cancel(id_)
 
     def _cancel(self, id_: JobId) -> None:
         if work := self.job_tasks.get(id_):  # arq waits for its end, but does not ask how it ended

@@ -48,9 +48,9 @@ async def until_denied(client: Client, job: str, *, within: float) -> None:
 async def test_disabling_a_key_bites_and_enabling_it_lets_work_go_on(fresh_stack: StartStack) -> None:
     """Reads within 5 s; a running job's child is killed and the job parked within 30 s, its attempt not counted.
 
-    A waiting one is parked, too. Others' jobs go on meanwhile. After enabling both complete.
+    However long leases are. A waiting one is parked, too. Others' jobs go on meanwhile. After enabling both complete.
     """
-    stack = fresh_stack(workers=1, **QUICK)
+    stack = fresh_stack(workers=1, lease="600", **QUICK)
     (tenant, apikey), (_, others) = stack.new_tenant(), stack.new_tenant()
     await run(stack, "create", tenant)
     async with Client(stack.url, apikey) as client, Client(stack.url, others) as other:

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from deploy.processes import ROOT, Process, environment, temporary_directory
 from deploy.stack import Stack
+from tests.recognizers import recording
 
 SPEECH = ROOT / "tests/audio/goforward.wav"
 
@@ -66,6 +68,7 @@ def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals,
 
         process.send_signal(ending)
         assert process.wait(30) == 0
+        assert "\nStopping … " in process.printed()
         assert not run_env.exists()
         assert processes_of(data) == []
 
@@ -107,6 +110,28 @@ def test_run_finds_its_data_and_its_tenant_again(tmp_path: Path) -> None:
             assert refused.returncode == 1
             assert "the API key is not accepted" in refused.stderr
             assert allowed_origin(url) is None  # the caller's own settings hold
+
+
+def test_a_job_that_is_interrupted_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    """Ctrl-C in the midst of it leaves no process and no error, and costs no attempt."""
+    with temporary_directory() as data:
+        variables = {"VOLANT_RECOGNIZER": "tests.recognizers:Scripted", "VOLANT_DRAIN": "1"}
+        with running(data, tmp_path / "first.log", PORT=str(free_port()), **variables) as process:
+            url, apikey = address_and_key(process, data)
+            job = asked(url, apikey, body=recording(10))["id"]
+            process.wait_until(lambda: asked(url, apikey, job)["status"] == "processing", "working")
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+            assert processes_of(data) == []
+        said = (data / "worker-1.log").read_text()
+        assert '"worker stopped"' in said
+        assert "error" not in said
+        assert "job completed" not in said
+        with running(data, tmp_path / "second.log", PORT=str(free_port()), **variables) as process:
+            url, apikey = address_and_key(process, data)
+            process.wait_until(lambda: asked(url, apikey, job)["status"] == "completed", "completed")
+            [ended] = [line for line in (data / "worker-1.log").read_text().splitlines() if "job completed" in line]
+            assert json.loads(ended)["attempt"] == 1
 
 
 def test_run_says_when_the_port_is_taken(tmp_path: Path) -> None:
@@ -215,14 +240,21 @@ def address_and_key(process: Process, data: Path) -> tuple[str, str]:
 
 def jobs_in(url: str, apikey: str, ca: Path | None = None) -> list[str]:
     """Return the ids of a tenant's jobs, as the service lists them; over TLS, if an authority is trusted."""
+    return [job["id"] for job in asked(url, apikey, ca=ca)["recognitions"]]
+
+
+def asked(url: str, apikey: str, job: str = "", *, body: bytes | None = None, ca: Path | None = None) -> dict[str, Any]:
+    """Return what the service says of all jobs, or of one; or of a new one, if there is a recording."""
     credentials = base64.b64encode(f"apikey:{apikey}".encode()).decode()
     host = url.partition("://")[2]
     trust = ssl.create_default_context(cafile=ca)
     with closing(
         HTTPSConnection(host, timeout=30, context=trust) if ca else HTTPConnection(host, timeout=30)
     ) as connection:
-        connection.request("GET", "/v1/recognitions", headers={"Authorization": f"Basic {credentials}"})
-        return [job["id"] for job in json.load(connection.getresponse())["recognitions"]]
+        headers = {"Authorization": f"Basic {credentials}", "Content-Type": "audio/wav"}
+        connection.request("POST" if body else "GET", f"/v1/recognitions/{job}".rstrip("/"), body, headers)
+        said: dict[str, Any] = json.load(connection.getresponse())
+        return said
 
 
 def allowed_origin(url: str) -> str | None:

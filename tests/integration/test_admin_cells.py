@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -125,6 +126,27 @@ def test_tenants_are_created_listed_and_moved(commands: Commands) -> None:
     assert [line.split()[2:] for line in commands.run("tenant", "list").splitlines()][1] == ["plus", "home", "two"]
     commands.run("apikey", "create", two)
     assert commands.run("tenant", "delete", "--yes", two) == "deleted, with 0 jobs\n"
+
+
+def test_what_is_left_of_a_tenant_in_its_cells_is_counted(commands: Commands) -> None:
+    """So an operator sees whether a cell that it has left is empty."""
+    tenant = commands.run("tenant", "create", "one").strip()
+    for _ in range(2):
+        commands.logged(tenant)
+    assert fields(commands.run("tenant", "cells", tenant)) == [["home", "present", "2", "2"]]
+    commands.run("tenant", "update", tenant, "--cell", "acme")
+    commands.logged(tenant)
+    commands.run("request-log", "purge", tenant, "--cell", "home", "--yes")
+    now, left = fields(commands.run("tenant", "cells", tenant))
+    assert now == ["acme", "present", "1", "1"]
+    assert (left[0], left[2:]) == ("home", ["2", "0"])
+    assert datetime.now(UTC) - datetime.fromisoformat(left[1]) < timedelta(minutes=1)
+    assert commands.refused("tenant", "cells", "t1") == "Error: there is no t1\n"
+
+
+def fields(printed: str) -> list[list[str]]:
+    """Return what was printed, line by line."""
+    return [line.split() for line in printed.splitlines()]
 
 
 def test_the_request_log_is_seen_and_purged_in_all_cells(commands: Commands, tmp_path: Path) -> None:

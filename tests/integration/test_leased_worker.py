@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,9 @@ from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
 from retention.delivery import RECOGNIZE
 from retention.entries import entry_of
+from retention.errors import Unavailable
 from retention.job import Completed, JobId, Processing, TenantId
+from retention.keys import COMMON
 from retention.leases import Leases
 from retention.readiness import Readiness
 from tests.integration.cell import RESULTS, Cell, open_cell
@@ -58,24 +60,31 @@ class Work:
         return enough
 
 
-def working(work: Work, *, jobs_at_once: int = 2, drain: float = 0.1) -> AbstractAsyncContextManager[LeasedWorker]:
+def working(work: Work, **options: Any) -> AbstractAsyncContextManager[LeasedWorker]:
     """Run a worker for as long as the block lasts, and stop it in good order."""
-    return serving(work.cell.redis, work.__call__, jobs_at_once=jobs_at_once, drain=drain)
+    return serving(work.cell.redis, work.__call__, **options)
 
 
 @asynccontextmanager
 async def serving(
-    redis: Redis, function: Callable[..., Any], *, jobs_at_once: int = 2, drain: float = 0.1
+    redis: Redis,
+    function: Callable[..., Any],
+    *,
+    jobs_at_once: int = 2,
+    lease: timedelta = LEASE,
+    drain: float = 0.1,
+    denied: Callable[[list[Processing]], Awaitable[set[JobId]]] | None = None,
 ) -> AsyncIterator[LeasedWorker]:
     """Run a worker with this function."""
     worker = LeasedWorker(
         [func(function, name=RECOGNIZE)],
-        leases=Leases(redis, lease=LEASE),
+        leases=Leases(redis, lease=lease),
         readiness=Readiness(redis),
         redis=redis,
         jobs_at_once=jobs_at_once,
-        lease=LEASE,
+        lease=lease,
         drain=timedelta(seconds=drain),
+        denied=denied,
     )
     worker.ctx["worker"] = worker
     running = asyncio.create_task(worker.main())
@@ -169,6 +178,34 @@ async def test_an_erased_job_is_stopped(cell: Cell) -> None:
         other = await cell.submit()
         await wait_until(all_completed(cell, other.id))
     assert await cell.stored(job) is None
+
+
+async def test_however_long_its_lease_a_job_whose_key_is_disabled_is_stopped(cell: Cell) -> None:
+    """Soon: the lease says how long others leave it alone, not how long a worker may go on unasked."""
+    job = await cell.submit()
+    work = Work(cell, go=False)
+    async with working(work, lease=timedelta(hours=1), denied=cell.holding.denied):
+        await wait_until(work.has_begun(1))
+        await cell.custody.disable(COMMON)
+        await wait_until(_nothing_runs(work), within=8)
+    found = await cell.stored(job)
+    assert isinstance(found, Processing)
+    assert (found.attempts, found.holder) == (0, "")
+
+
+async def test_an_erased_job_is_stopped_though_nobody_can_be_asked_for_keys(cell: Cell) -> None:
+    """What the renewal found counts, whatever becomes of the next question."""
+
+    async def away(_: list[Processing]) -> set[JobId]:
+        raise Unavailable
+
+    job = await cell.submit()
+    work = Work(cell, go=False)
+    async with working(work, denied=away):
+        await wait_until(work.has_begun(1))
+        await cell.store.erase(entry_of(job))
+        await cell.queue.discard(job.id)
+        await wait_until(_nothing_runs(work))
 
 
 def _nothing_runs(work: Work) -> Callable[[], Any]:

@@ -189,6 +189,30 @@ async def test_uploads_at_once(cell: Cell, whose: str) -> None:
     assert (await uploads.used(cell.tenant)).uploads == (await uploads.used(cell.tenant, "k")).uploads == 0
 
 
+async def test_a_renewal_that_is_slow_does_not_outlast_its_upload(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is on its way as the upload ends does not have it counted for another lease."""
+    monkeypatch.setattr(quotas, "LEASE", timedelta(seconds=3))
+    uploads = Quotas(cell.redis)
+    script, under_way = uploads._slot, asyncio.Event()
+    sent: list[asyncio.Task[Any]] = []
+
+    async def slowly(*, keys: list[str], args: list[Any]) -> None:
+        async def send() -> None:
+            if args[1]:
+                under_way.set()
+                await asyncio.sleep(0.3)  # the pace of the network is what is tried
+            await script(keys=keys, args=args)
+
+        sent.append(asyncio.create_task(send()))
+        await asyncio.shield(sent[-1])  # what was sent arrives, whatever becomes of the sender
+
+    monkeypatch.setattr(uploads, "_slot", slowly)
+    async with uploads.upload(Credential(tenant=cell.tenant, key="k"), size=0):
+        await under_way.wait()
+    await asyncio.gather(*sent)
+    assert (await uploads.used(cell.tenant)).uploads == (await uploads.used(cell.tenant, "k")).uploads == 0
+
+
 async def test_a_killed_process_holds_no_upload_for_long(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lease that is not renewed ends; one that is renewed does not."""
     monkeypatch.setattr(quotas, "LEASE", timedelta(seconds=1.5))
@@ -196,10 +220,10 @@ async def test_a_killed_process_holds_no_upload_for_long(cell: Cell, monkeypatch
     credential = Credential(tenant=cell.tenant, key="k", limits=Limits(uploads=2))
     living, killed = Quotas(cell.redis), Quotas(cell.redis)
 
-    async def dead(*_: object) -> None:
-        await asyncio.Event().wait()
+    async def dead(_places: object, _name: object, over: asyncio.Event) -> None:
+        await over.wait()
 
-    monkeypatch.setattr(killed, "_renew", dead)
+    monkeypatch.setattr(killed, "_keep", dead)
     under_way = killed.upload(credential, size=0)
     await under_way.__aenter__()
     async with living.upload(credential, size=0):

@@ -14,10 +14,11 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from retention import keyspace, request_log as module
-from retention.errors import Unavailable
+from retention.errors import KeyDisabled, Unavailable
 from retention.job import JobId, TenantId
+from retention.keys import COMMON
 from retention.logged_directory import LoggedDirectory
-from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, Cell, milliseconds, open_cell
+from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, Cell, milliseconds, open_cell, spoken
 from tests.integration.logged import (
     MONTH,
     UNWILLING,
@@ -63,6 +64,17 @@ async def test_a_completed_job_is_kept_as_it_was(cell: Cell) -> None:
     assert files(cell) == cell.recordings() == [cell.directory / ".log" / cell.tenant / job.id]
     assert files(cell)[0].stat().st_mode & 0o777 == 0o600
     assert await cell.jobs.look_up(cell.tenant, job.id) == (completed, RESULTS)
+
+
+async def test_an_export_under_way_ends_when_the_key_is_disabled(cell: Cell) -> None:
+    """Its audio may be hours long, and take as long to be written out."""
+    job = await cell.submit(spoken(bytes(2**20)), submission=WILLING)
+    await worked_on(cell, job)
+    opened = await cell.log.open(cell.tenant, job.id)
+    assert await anext(opened.audio)
+    await cell.custody.disable(COMMON)
+    with pytest.raises(KeyDisabled):
+        await anext(opened.audio)
 
 
 async def test_an_entry_and_its_lists_expire_a_month_after_completion(cell: Cell) -> None:

@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from retention import keyspace
-from retention.job import JobId, Processing, Waiting
+from retention.errors import KeyDisabled
+from retention.job import JobId, Processing, TenantId, Waiting
+from retention.keys import COMMON
 from retention.notification import Pending
 from retention.telling import Notification, Unwanted
+from retention.tenant import Tenant
 from tests.integration.cell import HOUR, Cell
 from tests.integration.notifying import (
     SECRET,
@@ -105,6 +108,22 @@ async def test_putting_off_is_no_try(cell: Cell) -> None:
     back = await comes_back_in(cell, job)
     assert back is not None
     assert 39 < back <= 40
+
+
+async def test_a_key_that_is_disabled_while_it_is_opened_keeps_it_back(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A root key may take seconds to open it: what counts is whether the key may be used as it goes out."""
+    job = await ended(cell, await registered(cell))
+    get = cell.tenants.get
+
+    async def slowly(tenant: TenantId) -> Tenant:
+        await cell.custody.disable(COMMON)
+        return await get(tenant)
+
+    monkeypatch.setattr(cell.tenants, "get", slowly)
+    with pytest.raises(KeyDisabled):
+        await telling(cell).next(cell.tenant, job.id)
 
 
 @pytest.mark.parametrize("status", [200, 410, 500])

@@ -103,6 +103,29 @@ async def test_cancelling_kills_the_decoder() -> None:
         await wait_until(alone, within=5)
 
 
+async def test_cancelling_closes_the_source() -> None:
+    """At once, though nobody was asking it for more just then: it holds a key and a file."""
+    second = recording(200, lasts=1)[44:]
+    closed = False
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal closed
+        try:
+            while True:
+                yield second
+        finally:
+            closed = True
+
+    async with running() as transcriber:
+        asked = Submission(media=Media(type="audio/l16", rate=16000), model="en-US_BroadbandModel")
+        job = asyncio.create_task(transcriber.transcribe(endless(), asked))
+        await wait_until(at_work)
+        job.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await job
+        assert closed
+
+
 async def test_a_child_that_hangs_is_killed() -> None:
     """Recognition that takes longer than `stall` fails the recording, and the next one is served."""
     async with running(stall=1) as transcriber:

@@ -113,6 +113,19 @@ def test_origins_are_taken_as_browsers_write_them(text: str) -> None:
     assert load({"VOLANT_CORS_ORIGINS": text}).cors_origins == text
 
 
+def test_an_unknown_or_malformed_setting_of_a_file_is_refused_as_such(tmp_path: Path) -> None:
+    """So that whoever mistyped it knows where to look."""
+    file = tmp_path / "volant.toml"
+    for text, sentence in (
+        ('leese = "P1D"', "settings: Object contains unknown field `leese`"),
+        ('lease = "often"', "settings: Invalid ISO8601 duration - at `$.lease`"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SettingsError) as refused:
+            load({"VOLANT_CONFIG": str(file)})
+        assert str(refused.value) == sentence
+
+
 ACME = """
 [cells.acme]
 redis_url = "redis://acme/0"
