@@ -127,7 +127,8 @@ async def keep_fresh(all_certificates: Iterable[Certificates], on_change: Callab
     certificates = list(all_certificates)
     while True:
         await asyncio.sleep(LOOK_EVERY.total_seconds())
-        if any([each.look() for each in certificates]):
+        taken = [each.look() for each in certificates]
+        if any(taken):
             on_change()
 
 
