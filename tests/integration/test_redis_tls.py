@@ -15,6 +15,7 @@ from retention.connection import connect, reaching_redis
 from retention.errors import SettingsError, Unavailable
 from retention.settings import Settings
 from tests.certificates import Authority
+from tests.missing import lacking
 
 Start = Callable[..., str]
 
@@ -31,7 +32,7 @@ def start(authority: Authority, tmp_path: Path) -> Iterator[Start]:
     server = find_redis_server()
     tried = subprocess.run([server, "--tls-port", "none"], capture_output=True, text=True, check=False)
     if "Bad directive" in tried.stdout + tried.stderr:
-        pytest.skip("this Redis was built without TLS")
+        lacking("TLS")
     with ExitStack() as cleanup:
 
         def run(*names: str, **options: str) -> str:
