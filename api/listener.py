@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 
 from api import cors, problems
 from api.app import TRANSACTION_HEADER, hsts
@@ -124,6 +125,8 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
+        if isinstance(exc, LineTooLong) and LINE_LENGTH in exc.args:  # which for a header is another one
+            refusal = problems.TOO_LONG
         response = problems.present(refusal)
         response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
         response.headers.extend(hsts(request))
