@@ -84,7 +84,7 @@ async def test_without_a_user_of_its_own_nothing_is_asked(redis: Redis) -> None:
     assert [line["log_level"] for line in logs] == ["warning"]
 
 
-def test_nobody_without_a_name_gets_in(tmp_path: Path) -> None:
+def test_the_users_file_is_an_operators(tmp_path: Path) -> None:
     """As the file is made for an operator; passwords differ, stay when it is made again, and are their owner's."""
     users = make_users(tmp_path)
     passwords = {role: (tmp_path / f"{role}.password").read_text() for role in ROLES}
@@ -95,6 +95,30 @@ def test_nobody_without_a_name_gets_in(tmp_path: Path) -> None:
     rules = users.read_text()
     assert "user default reset off" in rules
     assert not any(password in rules for password in passwords.values())
+
+
+def test_redis_refuses_whoever_is_no_role(tmp_path: Path) -> None:
+    """With the very file that an operator has: no name, no password or another's, or the name that all have."""
+    if (directory := users_under_test(tmp_path)) is None:
+        lacking("selectors in its rules")
+    server = RedisServer(tmp_path / "redis", "--aclfile", str(directory / "users.acl"))
+    try:
+        with blocking.Redis.from_url(server.url) as admin:
+            make_users(directory)  # its passwords stay, and the default user goes, whom the tests need
+            admin.acl_load()
+        passwords = {role: (directory / f"{role}.password").read_text() for role in ROLES}
+        for role, password in passwords.items():
+            with blocking.Redis.from_url(server.url, username=role, password=password) as known:
+                assert known.ping()
+        wrong = {"username": "api", "password": passwords["worker"]}, {"username": "api", "password": ""}
+        for shown in ({}, {"password": passwords["api"]}, {"username": "default", "password": ""}, *wrong):
+            with (
+                blocking.Redis.from_url(server.url, **shown) as stranger,
+                pytest.raises(blocking.AuthenticationError),
+            ):
+                stranger.get("volant:tenants")
+    finally:
+        server.stop()
 
 
 async def test_roles_may_do_what_cells_ask_of_them(guarded: tuple[RedisServer, Path]) -> None:
