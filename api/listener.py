@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 
 from api import cors, problems
 from api.app import TRANSACTION_HEADER, hsts
@@ -49,19 +50,31 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection, with a limit on slow heads and without texts of its own."""
 
-    __slots__ = ("__weakref__", "_cors_origins", "_head_timer", "endpoint")
+    __slots__ = ("__weakref__", "_certificates", "_cors_origins", "_head_timer", "_is_last", "endpoint")
 
-    def __init__(self, *args: Any, endpoint: Endpoint, cors_origins: str, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, endpoint: Endpoint, cors_origins: str, certificates: Certificates | None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         self.endpoint = endpoint
         self._cors_origins = cors_origins
+        self._certificates = certificates
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, unless all was over before TLS was agreed on."""
         super().connection_made(transport)
         if self._force_close:
             transport.close()
+        self.leave_if_distrusted()
+
+    def leave_if_distrusted(self) -> None:
+        """End the connection, after the request under way, if its client was judged by an authority that is gone."""
+        session = self.transport and self.transport.get_extra_info("ssl_object")
+        if session and self._certificates is not None and not self._certificates.trusts(session):
+            self._is_last = True
+            self.finish()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
@@ -93,6 +106,14 @@ class Connection(web.RequestHandler):
         """End the body of the request under way, which is then refused."""
         self._end_body(problems.UNAVAILABLE.problem())
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer, and say so if it is the last one of the connection."""
+        if self._is_last:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -104,6 +125,8 @@ class Connection(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
+        if isinstance(exc, LineTooLong) and LINE_LENGTH in exc.args:  # which for a header is another one
+            refusal = problems.TOO_LONG
         response = problems.present(refusal)
         response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
         response.headers.extend(hsts(request))
@@ -148,7 +171,12 @@ async def listening(
     runner = web.AppRunner(app, shutdown_timeout=_END_WITHIN)
     await runner.setup()
     connections: weakref.WeakSet[Connection] = weakref.WeakSet()
-    watch = loop.create_task(keep_fresh(certificates.values()))
+
+    def on_change() -> None:
+        for connection in list(connections):
+            connection.leave_if_distrusted()
+
+    watch = loop.create_task(keep_fresh(certificates.values(), on_change))
     servers: list[asyncio.Server] = []
     try:
         try:
@@ -156,7 +184,7 @@ async def listening(
                 context = certificates.get(listener.name)
                 servers.append(
                     await loop.create_server(
-                        _connecting(app, runner, connections, listener),
+                        _connecting(app, runner, connections, listener, context),
                         listener.host,
                         listener.port,
                         backlog=1024,
@@ -180,7 +208,11 @@ async def listening(
 
 
 def _connecting(
-    app: web.Application, runner: web.AppRunner, connections: "weakref.WeakSet[Connection]", listener: Listener
+    app: web.Application,
+    runner: web.AppRunner,
+    connections: "weakref.WeakSet[Connection]",
+    listener: Listener,
+    certificates: Certificates | None,
 ) -> Callable[[], Connection]:
     """Return what makes the connections of a listener."""
     loop, endpoint = asyncio.get_running_loop(), Endpoint.of(listener)
@@ -191,6 +223,7 @@ def _connecting(
             loop=loop,
             endpoint=endpoint,
             cors_origins=app[SETTINGS].cors_origins,
+            certificates=certificates,
             auto_decompress=False,  # inflating is ours, with a bound
             keepalive_timeout=IDLE_FOR.total_seconds(),
             lingering_time=DRAIN_FOR.total_seconds(),

@@ -15,6 +15,7 @@ from api.problems import (
     LIMITED,
     MALFORMED,
     NOT_FROM_HERE,
+    TOO_LONG,
     UNAUTHORIZED,
     UNAVAILABLE,
     WRONG_CREDENTIALS,
@@ -28,7 +29,7 @@ BASE = "https://base.invalid"
 USER_TOKEN = "job25"  # noqa: S105 - it is no secret
 """In examples."""
 
-EVERYWHERE = (MALFORMED, INTERNAL)
+EVERYWHERE = (MALFORMED, TOO_LONG, INTERNAL)
 """What every request may meet."""
 
 KEYED = (UNAUTHORIZED, NOT_FROM_HERE, WRONG_CREDENTIALS, LIMITED, UNAVAILABLE)

@@ -38,6 +38,7 @@ class Problem(Exception):
 
 INTERNAL = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "The service met an error of its own.")
 MALFORMED = Refusal(HTTPStatus.BAD_REQUEST, "The request is not valid HTTP, or its head is too long.")
+TOO_LONG = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, "The path and the query are longer than 64 KiB together.")
 JOB_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "job not found")
 PATH_NOT_FOUND = Refusal(HTTPStatus.NOT_FOUND, "There is nothing at this path.")
 UNAUTHORIZED = Refusal(HTTPStatus.UNAUTHORIZED, "Unauthorized", {"WWW-Authenticate": 'Basic realm="Speech to Text"'})

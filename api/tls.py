@@ -1,13 +1,14 @@
 """TLS of a listener: what is spoken, and certificates that are replaced while connections go on.
 
 TLS 1.3, and 1.2 with ephemeral keys and AEAD only (RFC 9325 §4.2): no CBC, no static RSA; no compression and no
-renegotiation. Each connection lives with the certificate that it began with.
+renegotiation. Each connection lives with the certificate that it began with, but not with authorities of clients that
+are trusted no more.
 """
 
 import asyncio
 import os
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,13 @@ LOOK_EVERY = timedelta(seconds=1)
 _SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _log = structlog.get_logger()
+
+
+class _Context(ssl.SSLContext):
+    """What a connection begins with, and keeps."""
+
+    clients: frozenset[x509.Certificate] = frozenset()
+    """The authorities of which clients must show a certificate; none: they need none."""
 
 
 class Certificates(ssl.SSLContext):
@@ -49,17 +57,30 @@ class Certificates(ssl.SSLContext):
         """Begin a connection; asyncio calls this once for each."""
         return self._newest.wrap_bio(*args, **options)
 
-    def look(self) -> None:
-        """Take the files if they have changed, unless they are changing still; what will not do is logged and left."""
+    def trusts(self, session: ssl.SSLObject) -> bool:
+        """Tell whether every authority that a client was judged by is one still.
+
+        Its own is not looked for among them: a client that was of another is let in again at once.
+        """
+        context = session.context
+        return isinstance(context, _Context) and context.clients <= self._newest.clients
+
+    def look(self) -> bool:
+        """Take the files if they have changed, unless they are changing still, and tell whether they were taken.
+
+        What will not do is logged and left.
+        """
         state, noticed = self._state(), self._noticed
         self._noticed = state
         if state == self._read or state != noticed:
-            return
+            return False
         self._read = state
         try:
             self._newest = self._load()
         except SettingsError as error:
             _log.error("certificate refused, the one before stays", listener=self._name, reason=str(error))
+            return False
+        return True
 
     def _state(self) -> tuple[tuple[int, ...], ...]:
         """Return what tells whether a file was changed or replaced; nothing of one that is not there."""
@@ -72,12 +93,12 @@ class Certificates(ssl.SSLContext):
                 found.append(())
         return tuple(found)
 
-    def _load(self) -> ssl.SSLContext:
+    def _load(self) -> _Context:
         certificate, key, client_ca = self._files
         assert certificate is not None  # noqa: S101 - a listener without a certificate has no TLS
         assert key is not None  # noqa: S101 - they go together
         pair = _text(certificate), read_secret(key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = _Context(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_ciphers(_SUITES)
@@ -86,7 +107,9 @@ class Certificates(ssl.SSLContext):
             _load_pair(context, *pair)
             expires = x509.load_pem_x509_certificate(pair[0]).not_valid_after_utc
             if client_ca is not None:
-                context.load_verify_locations(cadata=_text(client_ca).decode("ascii"))
+                authorities = _text(client_ca)
+                context.load_verify_locations(cadata=authorities.decode("ascii"))
+                context.clients = frozenset(x509.load_pem_x509_certificates(authorities))
                 context.verify_mode = ssl.CERT_REQUIRED
         except ValueError as error:  # which an SSLError is not, but what is no PEM at all may be
             raise SettingsError(f"{self._described()}: {error}") from error
@@ -99,13 +122,14 @@ class Certificates(ssl.SSLContext):
         return f"listener {self._name}: {', '.join(str(file) for file in self._files if file)} will not do"
 
 
-async def keep_fresh(all_certificates: Iterable[Certificates]) -> None:
-    """Look at the files again and again, until cancelled."""
+async def keep_fresh(all_certificates: Iterable[Certificates], on_change: Callable[[], None]) -> None:
+    """Look at the files again and again, until cancelled, and tell when some were taken."""
     certificates = list(all_certificates)
     while True:
         await asyncio.sleep(LOOK_EVERY.total_seconds())
-        for each in certificates:
-            each.look()
+        taken = [each.look() for each in certificates]
+        if any(taken):
+            on_change()
 
 
 def _text(file: Path) -> bytes:

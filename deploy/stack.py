@@ -137,7 +137,8 @@ class Stack:
             self._api = api = self._start("api", "api", {})
         api.wait_until(lambda: _said(api, "listening") is not None, "listening")
         self.url = str((_said(api, "listening") or {})["url"])
-        self._settings["port"] = str(urlsplit(self.url).port)
+        if self._settings["port"] == "0":
+            self._settings["port"] = str(urlsplit(self.url).port)
         api.wait_until(lambda: _is_ready(self.url, self._ca), "ready")
         self.urls = {str(each["listener"]): str(each["url"]) for each in _all_said(api, "listening")}
 

@@ -19,7 +19,7 @@ from redis.exceptions import ResponseError
 
 from retention import keyspace
 from retention.chain import Chain, Record
-from retention.connection import reaching_redis, script
+from retention.connection import REPLY_WITHIN, reaching_redis, script
 from retention.errors import AuditBroken, RetentionError, Unavailable
 from retention.log import failure
 
@@ -60,6 +60,11 @@ class Appending:
             self._writer = asyncio.create_task(self._write_all())
         if (error := await future) is not None:
             raise type(error)(str(error)) from error
+
+    async def close(self) -> None:
+        """Wait a little for what is being appended, though nobody may wait for it any more: Redis is closed next."""
+        if self._writer is not None:
+            await asyncio.wait({self._writer}, timeout=REPLY_WITHIN)
 
     async def _write_all(self) -> None:
         while self._waiting:

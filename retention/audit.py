@@ -124,6 +124,10 @@ class Audit:
             _record(event, outcome, target=target, source=source, detail=detail, count=count),
         )
 
+    async def close(self) -> None:
+        """Wait a little for records that are being written."""
+        await self._appending.close()
+
     async def ends(self) -> Ends:
         """Return where the log begins and ends."""
         with reaching_log():

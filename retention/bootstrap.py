@@ -254,6 +254,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             redis=redis,
         )
         await acceptance.close()
+        await audit.close()
 
 
 async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:

@@ -30,6 +30,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]
 _LARGEST_OBJECT = 48 << 30
 """Bytes of the largest recording that an object store takes: 10,000 parts of 5 MiB."""
 _PORT_IMPLIED = re.compile(r"http://.*:80|https://.*:443")
+_OF_A_LISTENER = ("host", "port", "certificate", "certificate_key", "plain_http", "trusted_proxies")
 
 
 class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -199,6 +200,8 @@ class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         super().__post_init__()
         minute = timedelta(minutes=1)
         names = [listener.name for listener in self.listeners]
+        defaults = {each.name: each.default for each in msgspec.structs.fields(type(self))}
+        unheard = [name for name in _OF_A_LISTENER if self.listeners and getattr(self, name) != defaults[name]]
         rules = [
             (self.lease >= timedelta(seconds=3), "lease must be at least 3 seconds: it is renewed every third of it"),
             (
@@ -236,6 +239,7 @@ class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             (self.request_log_retention >= minute, "request_log_retention must be at least a minute"),
             (self.audit_retention >= timedelta(days=1), "audit_retention must be at least a day"),
             (len(set(names)) == len(names), "listeners: each needs a name of its own"),
+            (not unheard, f"{', '.join(unheard)}: beside listeners, what each listens on stands in its own table"),
             (HOME not in self.cells, f"cells.{HOME}: the settings outside of the tables are those of this cell"),
             (self.cell == HOME or self.cell in self.cells, f"cell: there is no cell {self.cell} among the cells"),
         ]
@@ -248,16 +252,7 @@ class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def listening(self) -> tuple[Listener, ...]:
         """Return all listeners: those of the tables, else the one public that the other settings make."""
-        alone = Listener(
-            name="public",
-            host=self.host,
-            port=self.port,
-            certificate=self.certificate,
-            certificate_key=self.certificate_key,
-            trusted_proxies=self.trusted_proxies,
-            plain_http=self.plain_http,
-        )
-        return self.listeners or (alone,)
+        return self.listeners or (Listener(name="public", **{name: getattr(self, name) for name in _OF_A_LISTENER}),)
 
     def of_cell(self, name: str) -> CellSettings:
         """Return the settings of a cell. Raises SettingsError for one that is not among them."""

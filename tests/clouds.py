@@ -23,6 +23,7 @@ from obstore.store import S3Store
 
 from deploy.processes import Process, temporary_directory
 from tests.javascript import NODE
+from tests.missing import missing
 
 _LISTENING = re.compile(r"(?:Running on|listens on) http://127\.0\.0\.1:(\d+)")
 _S3_KEYS = {"access_key_id": "test", "secret_access_key": "test"}
@@ -59,13 +60,10 @@ def s3() -> Iterator[Cloud]:
 
 @pytest.fixture(scope="session")
 def azure() -> Iterator[Cloud]:
-    """Give a container of Azurite; skip the test where it is not installed, and fail it in CI."""
+    """Give a container of Azurite. It may be `missing`."""
     program = NODE / "node_modules/.bin/azurite-blob"
     if not shutil.which("node") or not program.exists():
-        reason = "Azurite is not installed: install node (18.3 or newer) and npm, then `make .venv/.node`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("Azurite is not installed: install node (18.3 or newer) and npm, then `make .venv/.node`")
     flags = ["--blobPort", "0", "--inMemoryPersistence", "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
     with _serving("azurite", [str(program), *flags]) as port:
         _make_container(port, "recordings")

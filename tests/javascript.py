@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 import pytest
 
 from deploy.processes import uninterrupted
+from tests.missing import missing
 from tests.stack import wait_until
 
 NODE = Path(__file__).parent / "node"
@@ -23,12 +24,9 @@ _PATIENCE = 30.0
 
 @pytest.fixture(scope="session")
 def node() -> None:
-    """Skip the test where node or what it needs is not installed; fail it in CI."""
+    """Node, or what it needs, may be `missing`."""
     if not shutil.which("node") or not (NODE / "node_modules").is_dir():
-        reason = "IBM's Node SDK is not installed: install node (18.3 or newer) and npm, then `make .venv/.node`"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        missing("IBM's Node SDK is not installed: install node (18.3 or newer) and npm, then `make .venv/.node`")
 
 
 class Program:

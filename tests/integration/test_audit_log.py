@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from retention.chain import Link, Record
 from retention.seal import Key
 from tests.integration.audited import records, since, snapshot, verified
 from tests.integration.cell import YEAR, Cell
+from tests.integration.installation import installed
 
 
 async def test_many_at_once_are_one_call_each_two_hundred(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,6 +45,18 @@ async def test_who_stops_waiting_keeps_nobody_else_waiting(cell: Cell) -> None:
     tasks[2].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     assert {0, 1, 3, 4} <= {each.count for each in await records(cell.audit, since=start)}
+
+
+async def test_what_nobody_waits_for_any_more_is_written_before_the_end(
+    redis: Redis, other_redis: Redis, tmp_path: Path
+) -> None:
+    """Redis is closed after that, and not under it."""
+    async with installed(redis, other_redis, tmp_path) as installation:
+        before = await redis.xlen(keyspace.AUDIT)
+        writing = asyncio.create_task(installation.home.audit.write("volant.access.deny", "denied"))
+        await asyncio.sleep(0)  # it has begun
+        writing.cancel()
+    assert await redis.xlen(keyspace.AUDIT) == before + 1
 
 
 async def test_a_lost_reply_doubles_nothing(

@@ -18,6 +18,7 @@ from retention.leases import Leases
 from retention.readiness import Readiness
 from retention.settings import Settings
 from tests.integration.cell import Cell, open_cell
+from tests.stack import end_tasks
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ async def refusing() -> AsyncIterator[tuple[Cell, RedisServer]]:
         try:
             async with connect(Settings(redis_url=server.url, root_key_file=Path("none")), retries=3) as redis:
                 yield await open_cell(redis, directory / "audio"), server
+                await end_tasks()
         finally:
             server.process.send_signal(signal.SIGCONT)
             server.stop()

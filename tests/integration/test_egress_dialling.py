@@ -16,6 +16,7 @@ from retention.egress import Egress, Reply, parse_networks
 from retention.errors import Denied, Unreachable
 from tests.hostile_urls import ADDRESSES, DIALLED, MALFORMED, NAMES, at
 from tests.integration.witness import Server, Witness, answer, serve
+from tests.missing import missing
 
 SOON = timedelta(seconds=5)
 HEARD = Reply(status=200, body=b"heard")
@@ -202,12 +203,13 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(not (shutil.which("unshare") and shutil.which("ip")), reason="needs unshare and ip")
 def test_this_machine_s_own_public_address_is_denied() -> None:
     """In a network namespace where it really has one; with loopback allowed it is reached."""
+    if not (shutil.which("unshare") and shutil.which("ip")):
+        missing("unshare or ip is not installed: on Debian and Ubuntu, apt-get install util-linux iproute2")
     setup = "ip link set lo up && ip address add 9.9.9.9/32 dev lo"
     command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", f'{setup} && exec "$@"', "sh"]
     if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("needs user namespaces")
+        pytest.skip("this kernel, or what confines the tests, gives no user namespaces")
     done = subprocess.run([*command, sys.executable, "-c", OWN], cwd=ROOT, check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["Denied", "heard"]

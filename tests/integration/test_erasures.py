@@ -13,7 +13,7 @@ from retention import keyspace
 from retention.erasures import ErasureHorizon
 from retention.job import Job, TenantId
 from tests.integration.cell import HOUR, SUBMISSION, Cell, open_cell
-from tests.stack import wait_until
+from tests.stack import end_tasks, wait_until
 
 _PIECE = 12  # bytes: what is compressed stays in runs of 32 that begin anywhere
 
@@ -25,6 +25,7 @@ async def files(tmp_path: Path) -> AsyncIterator[tuple[Path, RedisServer, Cell]]
         server = RedisServer(directory / "redis")
         redis = Redis.from_url(server.url)
         yield directory / "redis", server, await open_cell(redis, tmp_path / "audio", request_log=HOUR)
+        await end_tasks()
         await redis.aclose()
         server.stop()
 

@@ -27,6 +27,12 @@ async def test_all_processes_of_a_cell_have_the_same_keys(redis: Redis) -> None:
     assert one.tag(TENANT, "c") != one.tag(TenantId("t2"), "c")
 
 
+async def test_a_customers_tag_is_keyed(redis: Redis, other_redis: Redis) -> None:
+    """In another cell it is another one: without the cell's keys nobody can tell whose it is by trying ids out."""
+    tags = [(await Keyring.open(each, FileRoot(Key.random()))).tag(TENANT, "c") for each in (redis, other_redis)]
+    assert tags[0] != tags[1]
+
+
 async def test_another_root_key_is_refused(redis: Redis) -> None:
     """A process with the wrong root key does not start, rather than lose every job one by one."""
     await Keyring.open(redis, FileRoot(Key.random()))

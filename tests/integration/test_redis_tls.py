@@ -1,6 +1,7 @@
 """Redis over TLS: it is who its certificate names, and nothing below TLS 1.2 is spoken."""
 
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from retention.connection import connect, reaching_redis
 from retention.errors import SettingsError, Unavailable
 from retention.settings import Settings
 from tests.certificates import Authority
+from tests.missing import lacking
 
 Start = Callable[..., str]
 
@@ -31,7 +33,7 @@ def start(authority: Authority, tmp_path: Path) -> Iterator[Start]:
     server = find_redis_server()
     tried = subprocess.run([server, "--tls-port", "none"], capture_output=True, text=True, check=False)
     if "Bad directive" in tried.stdout + tried.stderr:
-        pytest.skip("this Redis was built without TLS")
+        lacking("TLS")
     with ExitStack() as cleanup:
 
         def run(*names: str, **options: str) -> str:
@@ -95,11 +97,20 @@ async def test_redis_may_ask_who_we_are(start: Start, authority: Authority) -> N
     )
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_nothing_below_tls_1_2_is_spoken(start: Start, authority: Authority) -> None:
     """With a Redis that knows nothing newer."""
     settings = {"redis_ca_file": authority.file}
     old = start("localhost", tls_protocols="TLSv1.1", tls_ciphers="ALL:@SECLEVEL=0")
     assert not await answers(redis_url=f"rediss://localhost:{old}/0", **settings)
+    lax = authority.trust()
+    lax.minimum_version = ssl.TLSVersion.TLSv1
+    lax.set_ciphers("ALL:@SECLEVEL=0")
+    with (
+        socket.create_connection(("localhost", int(old))) as plain,
+        lax.wrap_socket(plain, server_hostname="localhost") as spoken,
+    ):
+        assert spoken.version() == "TLSv1.1"  # by others it is
 
 
 def test_files_that_will_not_do_are_refused_at_once(authority: Authority, tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_this_kernel_confines_in_every_way() -> None:
     """The machine that runs the tests offers all means: otherwise those below would prove little."""
     isolation, _ = confined(os.getpid)
     if isolation["network"] != "namespace+landlock 7+seccomp":
-        pytest.skip(f"this kernel offers less: {isolation}")
+        pytest.skip(f"this kernel, or what confines the tests, offers less: {isolation}")
     assert isolation["files"] == "landlock 7"
     assert isolation["processes"] == "seccomp"
 

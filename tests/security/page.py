@@ -37,14 +37,18 @@ PAGE = (
             "unit/test_seal_vectors::test_sealing_gives_these_bytes",
             "unit/test_seal_vectors::test_what_was_changed_is_refused",
             "unit/test_seal_reference::test_the_reference_opens_what_we_seal",
+            "integration/test_keyring::test_a_wrapped_key_opens_in_its_own_place_alone",
         ),
     ),
     Sentence(
         "A customer id can be associated with data",
         "`X-Watson-Metadata`; kept as a keyed digest",
         (
-            "acceptance/test_customers::test_a_malformed_label_is_400",
+            "integration/test_service::test_nothing_is_stored_in_clear",
+            "integration/test_keyring::test_a_customers_tag_is_keyed",
             "integration/test_labels::test_a_url_that_is_registered_again_keeps_its_labels",
+            "acceptance/test_customers::test_one_customer_is_erased_and_three_are_not",
+            "acceptance/test_customers::test_a_malformed_label_is_400",
         ),
     ),
     Sentence(
@@ -57,16 +61,17 @@ PAGE = (
         ),
     ),
     Sentence(
-        "HIPAA readiness: isolation",
+        "HIPAA readiness: isolation (45 CFR 164.312(a)(1))",
         "a tenant from the credential alone, in every key and sealing context; foreign ids answered as unknown ones",
         (
             "security/test_strangers::test_every_answer_is_the_same",
             "security/test_strangers::test_no_route_is_left_out",
+            "security/test_strangers::test_no_question_takes_more_messages_to_redis",
             "integration/test_sandbox::test_a_child_touches_nothing_of_the_same_user",
         ),
     ),
     Sentence(
-        "HIPAA readiness: audit",
+        "HIPAA readiness: audit controls (45 CFR 164.312(b))",
         "a hash-chained, content-free log, written before what it tells of is acknowledged",
         (
             "acceptance/test_audit::test_the_log_tells_everything_and_holds_nothing",
@@ -77,7 +82,7 @@ PAGE = (
         ),
     ),
     Sentence(
-        "HIPAA readiness: erasure",
+        "HIPAA readiness: erasure (disposal, 45 CFR 164.310(d)(2)(i))",
         "the wrapped data key goes in the deciding step; Redis's file is rewritten within a stated time",
         (
             "integration/test_erasures::test_no_file_shows_the_key_of_an_erased_job_after_the_horizon",
@@ -85,24 +90,26 @@ PAGE = (
         ),
     ),
     Sentence(
-        "HIPAA readiness: access control",
+        "HIPAA readiness: access control and authentication (45 CFR 164.312(a)(1) and (d))",
         "API keys as digests, revoked at once; back-off and limits; one Redis user for each role, bound to its work",
         (
             "integration/test_tenants::test_a_revoked_key_is_useless_at_once",
             "integration/test_tenants::test_a_keys_secret_is_not_kept",
             "unit/test_api_bearer::test_wrong_credentials_are_slowed_and_good_ones_are_not",
             "integration/test_privileges::test_what_a_role_must_not_do_is_refused",
-            "integration/test_privileges::test_nobody_without_a_name_gets_in",
+            "integration/test_privileges::test_redis_refuses_whoever_is_no_role",
             "acceptance/test_tenant_limits::test_limits_are_set_met_and_shown",
         ),
     ),
     Sentence(
-        "HIPAA readiness: encryption",
+        "HIPAA readiness: encryption (45 CFR 164.312(a)(2)(iv); in transit (e)(2)(ii), as above)",
         "a root key in a file, in AWS KMS or in an HSM, which it never leaves; tenant keys wrapped by it",
         (
             "integration/test_root_providers::test_another_context_is_refused",
             "integration/test_root_providers::test_what_another_root_wrapped_is_refused",
             "integration/test_root_providers::test_no_secret_is_told",
+            "integration/test_root_pkcs11::test_a_key_that_is_not_fit_is_not_used",
+            "integration/test_keyring::test_no_key_is_stored_in_clear",
             "integration/test_custody::test_unwrapped_keys_are_dropped_from_memory",
             "acceptance/test_canary::test_the_root_key_is_in_its_file_alone",
         ),
@@ -166,6 +173,9 @@ PAGE = (
         (
             "acceptance/test_expiry::test_a_job_is_there_for_its_minute_and_leaves_no_trace_after_it",
             "unit/test_job::test_completing_keeps_the_result_from_now",
+            "unit/test_settings::test_the_defaults_agree_with_each_other",
+            "unit/test_api_parameters::test_without_results_ttl_the_setting_counts",
+            "unit/test_api_parameters::test_a_results_ttl_above_the_longest_is_cut_with_a_warning",
         ),
     ),
     Sentence(

@@ -1,9 +1,10 @@
 """Whether an answer tells another tenant's id from one that nobody has: in status, headers, body, or time.
 
 Every route that takes something of a tenant's is asked, by another tenant, for what is there and for what is not, one
-after the other in random order over one connection. Times are compared by Welch's t-test as dudect does it
-(Reparaz, Balasch, Verbauwhede 2017, "Dude, is my code constant time?"): of both kinds together the slowest tenth, which
-is the machine's noise, is left out; |t| below 4.5 is no evidence of a difference.
+after the other in random order over one connection; also for what is a tenant's that has moved to another cell, and by
+that tenant, whose earlier cell is the others'. Times are compared by Welch's t-test as dudect does it (Reparaz,
+Balasch, Verbauwhede 2017, "Dude, is my code constant time?"): of both kinds together the slowest tenth, which is the
+machine's noise, is left out; |t| below 4.5 is no evidence of a difference.
 
 `make strangers` compares 20,000 pairs for each; the tests a few, without their times.
 """
@@ -69,12 +70,12 @@ class Question(Struct, frozen=True, kw_only=True):
     path: str
     method: str
     about: str
+    key: str
+    """The API key of who asks; "": it is a wrong one that is asked about, and each few come from another address."""
     ask: Callable[[bool], Request]
     """Return the request; True: for what is there."""
     padded: bool = False
     """Whether every answer takes a second, so that many are asked for at a time."""
-    anonymous: bool = False
-    """Whether it is a wrong credential that is asked about: each few come from another address."""
 
 
 class Answer(Struct, frozen=True):
@@ -98,6 +99,15 @@ class Seen(Struct, kw_only=True):
         a, b = ([each for each in times if each <= most] for times in (self.there, self.nowhere))
         spread = (statistics.variance(a) / len(a) + statistics.variance(b) / len(b)) ** 0.5
         return float((statistics.fmean(a) - statistics.fmean(b)) / spread)
+
+
+class House(Struct, frozen=True):
+    """A tenant, a key of it, and what it has: jobs, each by what it is, and a callback URL."""
+
+    tenant: str
+    key: str
+    jobs: dict[str, str]
+    url: str
 
 
 class Connection:
@@ -145,17 +155,28 @@ class Connection:
 
 
 @contextmanager
-def houses() -> Iterator[tuple[str, list[Question], str]]:
-    """Give a service with a tenant that has all there is to have, what to ask, and the key of another tenant."""
-    with running_stack({**CALLING, "challenges_per_hour": "10000000"}) as stack:
-        owner, owners_key = stack.new_tenant("owner")
+def houses() -> Iterator[tuple[str, list[Question]]]:
+    """Give a service with a tenant that has all there is to have, and one that has moved, and what is to be asked."""
+    with running_stack({**CALLING, "challenges_per_hour": "10000000"}, cells=["acme"]) as stack:
+        stack.start_worker(cell="acme")
         _, key = stack.new_tenant("stranger")
-        jobs, url = asyncio.run(_furnish(stack, owners_key))
-        yield stack.url, list(_questions(owner, owners_key, jobs, url)), key
+        movers, owners = stack.new_tenant("moved"), stack.new_tenant("owner")
+        moved = House(*movers, *asyncio.run(_move(stack, *movers)))
+        owner = House(*owners, *asyncio.run(_furnish(stack, owners[1])))
+        yield (
+            stack.url,
+            [
+                *_questions(owner, key),
+                *_anonymous_questions(owner, "the id of an API key"),
+                *_questions(moved, key, ", of one who has moved"),
+                *_anonymous_questions(moved, "the id of a key of one who has moved"),
+                *_questions(owner, moved.key, ", by one who has moved"),
+            ],
+        )
 
 
 async def _furnish(stack: Stack, key: str) -> tuple[dict[str, str], str]:
-    """Give the owner a job in each state, a customer and a callback URL."""
+    """Give a tenant a job in each state, a customer and a callback URL."""
     async with Client(stack.url, key) as client, Receiver() as receiver:
         assert (await client.register(receiver.url, customer=CUSTOMER))[0] == 201
         jobs = {
@@ -172,26 +193,41 @@ async def _furnish(stack: Stack, key: str) -> tuple[dict[str, str], str]:
         return jobs, receiver.url
 
 
+async def _move(stack: Stack, tenant: str, key: str) -> tuple[dict[str, str], str]:
+    """Give a tenant a job, a customer and a callback URL in the one cell, and then a job in another."""
+    jobs = {}
+    async with Client(stack.url, key) as client, Receiver() as receiver:
+        assert (await client.register(receiver.url, customer=CUSTOMER))[0] == 201
+        for about in ("in the old cell", "in the new cell"):
+            jobs[about] = job = await client.submit(recording(0), customer=CUSTOMER)
+            await wait_until(partial(client.ended, job))
+            if len(jobs) == 1:
+                stack.volant("tenant", "update", tenant, "--cell", "acme", "--plan", "premium")
+        return jobs, receiver.url
+
+
 async def _is(client: Client, job: str, state: str) -> bool:
     return await client.status(job) == state
 
 
-def _questions(owner: str, owners_key: str, jobs: dict[str, str], url: str) -> Iterator[Question]:
-    for state, job in jobs.items():
+def _questions(house: House, key: str, who: str = "") -> Iterator[Question]:
+    for about, job in house.jobs.items():
         for method in ("GET", "DELETE"):
             yield Question(
                 path="/v1/recognitions/{id}",
                 method=method,
-                about=f"a job, {state}",
+                about=f"a job, {about}{who}",
+                key=key,
                 ask=partial(_about_a_job, job),
             )
     yield Question(
         path="/v1/recognitions/{id}",
         method="GET",
-        about="a job, under its tenant's instance",
+        about=f"a job, under its tenant's instance{who}",
+        key=key,
         ask=lambda there: Request(
-            f"/instances/{owner if there else secrets.token_hex(8)}"
-            f"/v1/recognitions/{jobs['completed'] if there else uuid.uuid4()}"
+            f"/instances/{house.tenant if there else secrets.token_hex(8)}"
+            f"/v1/recognitions/{next(iter(house.jobs.values())) if there else uuid.uuid4()}"
         ),
     )
     audio = Request("", {"Content-Type": "audio/wav"}, recording(0))
@@ -203,19 +239,23 @@ def _questions(owner: str, owners_key: str, jobs: dict[str, str], url: str) -> I
         yield Question(
             path=path,
             method="POST",
-            about="a callback URL",
-            ask=partial(_about_a_url, path, body, url),
+            about=f"a callback URL{who}",
+            key=key,
+            ask=partial(_about_a_url, path, body, house.url),
             padded=path == "/v1/register_callback",
         )
     yield Question(
         path="/v1/user_data",
         method="DELETE",
-        about="a customer",
+        about=f"a customer{who}",
+        key=key,
         ask=lambda there: Request(f"/v1/user_data?customer_id={CUSTOMER if there else secrets.token_hex(6)}"),
     )
 
+
+def _anonymous_questions(house: House, about: str) -> Iterator[Question]:
     def wrong(*, there: bool) -> str:
-        key_id = owners_key.split("_")[1] if there else secrets.token_hex(6)
+        key_id = house.key.split("_")[1] if there else secrets.token_hex(6)
         return f"volant_{key_id}_{secrets.token_urlsafe(32)}"
 
     for path, method, ask in (
@@ -235,7 +275,7 @@ def _questions(owner: str, owners_key: str, jobs: dict[str, str], url: str) -> I
             ),
         ),
     ):
-        yield Question(path=path, method=method, about="the id of an API key", ask=ask, anonymous=True)
+        yield Question(path=path, method=method, about=about, key="", ask=ask)
 
 
 def _about_a_job(job: str, there: bool) -> Request:  # noqa: FBT001 - a question's own argument
@@ -252,13 +292,13 @@ def _basic(key: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'apikey:{key}'.encode()).decode()}"}
 
 
-def compare(url: str, question: Question, key: str, *, pairs: int) -> Seen:
+def compare(url: str, question: Question, *, pairs: int) -> Seen:
     """Ask so many times for each kind, in random order."""
     if not question.padded:
-        return _compare(url, question, key, pairs)
+        return _compare(url, question, pairs)
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         share = -(-pairs // _AT_ONCE)
-        parts = list(threads.map(lambda _: _compare(url, question, key, share), range(min(pairs, _AT_ONCE))))
+        parts = list(threads.map(lambda _: _compare(url, question, share), range(min(pairs, _AT_ONCE))))
     return Seen(
         there=[took for part in parts for took in part.there],
         nowhere=[took for part in parts for took in part.nowhere],
@@ -266,18 +306,18 @@ def compare(url: str, question: Question, key: str, *, pairs: int) -> Seen:
     )
 
 
-def _compare(url: str, question: Question, key: str, pairs: int) -> Seen:
+def _compare(url: str, question: Question, pairs: int) -> Seen:
     seen = Seen()
     sources = (f"127.2.{number // 250 % 250}.{number % 250 + 1}" for number in itertools.count(random.randrange(60000)))
     connection = Connection(url, next(sources))
     for number in range(pairs):
-        if question.anonymous and number % (_SOURCE_LASTS // 2) == 0:
+        if not question.key and number % (_SOURCE_LASTS // 2) == 0:
             connection.close()
             connection = Connection(url, next(sources))
             connection.ask("GET", "/health/live", {}, b"")  # the first request of a connection takes longer
         for there in random.sample((True, False), 2):
             request = question.ask(there)
-            headers = request.headers if question.anonymous else {**_basic(key), **request.headers}
+            headers = {**_basic(question.key), **request.headers} if question.key else request.headers
             answer, took = connection.ask(question.method, request.target, headers, request.body)
             (seen.there if there else seen.nowhere).append(took)
             seen.answers.add((there, replace(answer, body=answer.body.replace(request.names.encode(), b"-"))))
@@ -291,16 +331,16 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=20_000)
     pairs = parser.parse_args().pairs
     told = 0
-    with houses() as (url, questions, key):
+    with houses() as (url, questions):
         for question in questions:
-            seen = compare(url, question, key, pairs=pairs)
+            seen = compare(url, question, pairs=pairs)
             different = {answer for there, answer in seen.answers if there} ^ {
                 answer for there, answer in seen.answers if not there
             }
             t = seen.t()
             told += bool(different) or abs(t) >= BOUND
             microseconds = statistics.median(seen.there) * 1e6
-            line = f"{question.method:<6} {question.path:<26} {question.about:<36} {pairs} pairs"
+            line = f"{question.method:<6} {question.path:<26} {question.about:<58} {pairs} pairs"
             sys.stdout.write(f"{line}  {microseconds:7.0f} us  t {t:6.2f}  {'DIFFERENT' if different else 'equal'}\n")
             sys.stdout.flush()
     sys.stdout.write(f"{'told apart' if told else 'nothing can be told'}; |t| below {BOUND} is no evidence\n")

@@ -398,7 +398,7 @@ async def serving(
 
     audit = FakeAudit()
     denials = Denials(cast("Audit", audit))
-    configured = Settings(**{"port": 0, **settings})
+    configured = Settings(**(settings if "listeners" in settings else {"port": 0, **settings}))
     fake = Fake(jobs, tokens.tenants, tokens, callbacks, offers, FakePrivileges(), denials)
     app = create_app(configured, cast("Retention", fake))
     async with (

@@ -46,7 +46,6 @@ async def under_way(api: Api) -> bool:
         b"GET / HTTP/1.1\r\nsecret header\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nsecret : 1\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"secret" * 10_000 + b"\r\n\r\n",
-        b"GET /" + b"secret" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: secret\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nsecret",
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -74,7 +73,7 @@ async def test_the_longest_request_line_is_the_one_that_the_document_tells(over:
     assert told
     most = int(told[1]) * 1024
     async with serving(**over) as api:
-        for length, status in ((most, b" 404 "), (most + 1, b" 400 ")):
+        for length, status in ((most, b" 404 "), (most + 1, b" 414 ")):
             answer = await api.talk(
                 b"GET /".ljust(length + 4, b"x") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             )

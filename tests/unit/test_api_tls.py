@@ -22,7 +22,7 @@ from retention.errors import SettingsError
 from retention.listening import Listener
 from tests.certificates import Authority
 from tests.stack import wait_until
-from tests.unit.fake_retention import Api, hang_up, serving
+from tests.unit.fake_retention import WAV, Api, hang_up, serving
 
 
 @pytest.fixture
@@ -263,6 +263,100 @@ async def test_a_new_authority_of_clients_is_taken(authority: Authority, tmp_pat
     certificates.look()
     assert certificates._newest.get_ca_certs(binary_form=True) != before
     assert certificates._newest.verify_mode is ssl.CERT_REQUIRED
+
+
+ASKED = b"GET /v1/recognitions/nothing HTTP/1.1\r\nHost: x\r\n\r\n"
+UPLOAD = (
+    b"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+    b"Authorization: Basic YXBpa2V5OnZvbGFudF9hbGljZV9zZWNyZXQ=\r\n\r\n" + WAV
+)
+
+
+@contextlib.asynccontextmanager
+async def serving_clients(authority: Authority) -> AsyncIterator[tuple[Api, Path, asyncio.Event]]:
+    """Serve clients with a certificate of the authority; give its file, and what is set when files were taken."""
+    clients = authority.directory / "clients.pem"
+    write(clients, authority.file.read_bytes())
+    authority.pair("client", "client")
+    taken = asyncio.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        look = tls.Certificates.look
+
+        def noticing(certificates: tls.Certificates) -> bool:
+            if found := look(certificates):
+                asyncio.get_running_loop().call_soon(taken.set)  # after those who are told
+            return found
+
+        patch.setattr(tls.Certificates, "look", noticing)
+        async with secured(authority, shows="client", client_ca=clients) as api:
+            yield api, clients, taken
+
+
+@pytest.mark.usefixtures("_looking_often")
+async def test_clients_of_an_authority_that_is_gone_are_served_no_more(authority: Authority, tmp_path: Path) -> None:
+    """Nor on connections that they have: one that waits is closed, and one in a request with its answer."""
+    (tmp_path / "other").mkdir()
+    async with serving_clients(authority) as (api, clients, taken):
+        idle, idle_writer = await api.connect()
+        busy, busy_writer = await api.connect()
+        idle_writer.write(ASKED)
+        assert (await idle.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
+        busy_writer.write(UPLOAD)
+
+        async def uploading() -> bool:
+            return api.jobs.under_way == 1
+
+        await wait_until(uploading)
+        write(clients, Authority(tmp_path / "other").file.read_bytes())
+        await taken.wait()
+        assert b"HTTP" not in await asyncio.wait_for(idle.read(), 5)  # but the rest of the answer before
+        busy_writer.write(bytes(100_000 - len(WAV)) + ASKED)
+        head, _, rest = (await asyncio.wait_for(busy.read(), 5)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 201 ")
+        assert b"\r\nConnection: close" in head
+        assert b"HTTP" not in rest
+        for writer in (idle_writer, busy_writer):
+            await hang_up(writer)
+
+
+@pytest.mark.usefixtures("_looking_often")
+async def test_an_authority_that_is_added_ends_no_connection(authority: Authority, tmp_path: Path) -> None:
+    """Nor does a new certificate of the listener."""
+    (tmp_path / "other").mkdir()
+    async with serving_clients(authority) as (api, clients, taken):
+        reader, writer = await api.connect()
+        write(clients, Authority(tmp_path / "other").file.read_bytes() + authority.file.read_bytes())
+        await taken.wait()
+        taken.clear()
+        authority.pair(key_type=trustme.KeyType.RSA)
+        await taken.wait()
+        writer.write(ASKED)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 401 ")
+        await hang_up(writer)
+
+
+async def test_a_handshake_that_ends_after_its_authority_is_gone_is_for_nothing(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client was judged by it all the same."""
+    (tmp_path / "other").mkdir()
+    other = Authority(tmp_path / "other").file.read_bytes()
+    async with serving_clients(authority) as (api, clients, _):
+        begin = tls.Certificates.wrap_bio
+
+        def replaced_meanwhile(certificates: tls.Certificates, *args: Any, **options: Any) -> ssl.SSLObject:
+            session = begin(certificates, *args, **options)
+            write(clients, other)
+            certificates.look()
+            certificates.look()
+            return session
+
+        monkeypatch.setattr(tls.Certificates, "wrap_bio", replaced_meanwhile)
+        reader, writer = await api.connect()
+        writer.write(ASKED)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        await hang_up(writer)
 
 
 async def test_the_log_says_when_a_certificate_ends(authority: Authority) -> None:

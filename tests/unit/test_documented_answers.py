@@ -265,13 +265,14 @@ async def test_what_is_not_http_is_answered_as_the_document_says(id_: str) -> No
     """Whatever it was meant for."""
     async with prepared() as (api, document):
         method, path, _ = target(Ask(id=id_, status=400))
-        raw = await api.talk(f"{method} {path} HTTP/1.1\r\nno header\r\n\r\n".encode())
-        head, _, content = raw.partition(b"\r\n\r\n")
-        line, *rest = head.decode().split("\r\n")
-        headers = dict(re.split(": ", header, maxsplit=1) for header in rest)
-        assert " 400 " in line
-        # That it was a HEAD is not known of what could not be parsed: its body comes.
-        document.check(id_.removesuffix("Head"), 400, headers, content)
+        for status, rest in ((400, " HTTP/1.1\r\nno header\r\n\r\n"), (414, "?" + "x" * (1 << 16))):
+            raw = await api.talk(f"{method} {path}{rest}".encode())
+            head, _, content = raw.partition(b"\r\n\r\n")
+            line, *lines = head.decode().split("\r\n")
+            headers = dict(re.split(": ", header, maxsplit=1) for header in lines)
+            assert f" {status} " in line
+            # That it was a HEAD is not known of what could not be parsed: its body comes.
+            document.check(id_.removesuffix("Head"), status, headers, content)
 
 
 async def test_no_answer_is_on_paper_only() -> None:
@@ -283,7 +284,7 @@ async def test_no_answer_is_on_paper_only() -> None:
             for status in document.responses(operation)
         }
     given = {(ask.id, ask.status) for ask in ASKED} | {(id_, 429) for id_, _ in TOO_MANY} | {
-        (id_, 400) for id_ in OPERATIONS
+        (id_, status) for id_ in OPERATIONS for status in (400, 414)
     }  # fmt: skip
     unbreakable = {(id_, 500) for id_ in OPERATIONS if id_.removesuffix("Head") in ("live", "openapi", "docs")}
     assert given | unbreakable == described

@@ -61,6 +61,25 @@ def test_tables_are_all_the_listeners(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "unheard",
+    [
+        {"host": "::1"},
+        {"port": "1"},
+        {"plain_http": "true"},
+        {"trusted_proxies": "10.0.0.1"},
+        {"certificate": "c", "certificate_key": "k"},
+    ],
+    ids=" ".join,
+)
+def test_what_no_listener_would_heed_is_refused(tmp_path: Path, unheard: dict[str, str]) -> None:
+    """Beside tables the other settings would count for nothing: the operator is told, and told which."""
+    file = tmp_path / "volant.toml"
+    file.write_text("[[listeners]]\nname = 'x'\nport = 2")
+    with pytest.raises(SettingsError, match=f"^{', '.join(unheard)}: beside listeners"):
+        load({"VOLANT_CONFIG": str(file), **{f"VOLANT_{name.upper()}": value for name, value in unheard.items()}})
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "10.0.0.5", "stt.example", "127.0.0.1.example", "128.0.0.1"])  # noqa: S104 - refused
 def test_plain_http_is_spoken_to_others_only_when_asked_for(host: str) -> None:
     """A listener that others can reach has a certificate, or says that it needs none."""
@@ -122,7 +141,7 @@ def test_what_is_printed_of_tables_is_read_back(tmp_path: Path) -> None:
         Listener(name="public", port=443, certificate=Path("/c"), certificate_key=Path("/k")),
         Listener(name='in "side"', kind="private", port=1, trusted_proxies="10.0.0.0/8"),
     )
-    settings = Settings(listeners=listeners, port=1)
+    settings = Settings(listeners=listeners, max_upload=1000)
     assert of(tmp_path / "volant.toml", as_toml(settings)) == settings
 
 
