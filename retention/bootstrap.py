@@ -153,6 +153,8 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
+        if role in ("admin", "worker"):
+            await keyring.make_common()
         audit = await open_audit(redis, keyring, retention=settings.audit_retention)
         tenants = Tenants(redis, audit, limits=settings.limits())
         registrations = Registrations(redis, keyring, audit)

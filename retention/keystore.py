@@ -59,11 +59,6 @@ class TenantKeys:
             found = await self._redis.hvals(keyspace.TENANT_KEYS)
         return sorted(map(_decode, found), key=lambda key: key.created)
 
-    async def make(self, key: TenantKey) -> None:
-        """Write the first revision of a key, unless there is one: whoever may not change keys may do this."""
-        with reaching_redis():
-            await self._redis.hsetnx(keyspace.TENANT_KEYS, key.id, _encode(key))
-
     async def wrapping(self, tenant: TenantId, subject: str) -> bytes | None:
         """Return how the data key of a job or of a registration is wrapped by now, if it is still there."""
         tag, _, random = subject.partition("/")
