@@ -26,7 +26,7 @@ from retention.custody import Custody
 from retention.denials import Denials
 from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
-from retention.errors import KeyUnavailable, SettingsError, Unavailable
+from retention.errors import SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.imports import KeyImports
 from retention.job import TenantId
@@ -278,12 +278,12 @@ async def _root(own: CellSettings) -> AsyncIterator[RootProvider]:
 
 
 async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> None:
-    """Refuse a cell whose root key opens another's keys: a copy of that one's, under whatever name it is kept."""
+    """Refuse a cell whose root key opens what another's wraps: a copy of it, under whatever name it is kept."""
     async with _root(settings.of_cell(name)) as root:
         for other in others:
-            with contextlib.suppress(KeyUnavailable, Unavailable):
-                await Keyring.open(other.redis, root)
-                raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
+            with contextlib.suppress(Unavailable):
+                if await other.keyring.is_under(root):
+                    raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

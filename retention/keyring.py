@@ -93,6 +93,18 @@ class Keyring:
             trust_for=trust_for,
         )
 
+    async def is_under(self, root: RootProvider) -> bool:
+        """Tell whether a root is this cell's own, whatever it is called: one opens what the other wraps.
+
+        Nothing is read or written: a Redis that was emptied would tell nothing.
+        """
+        context = _rooted(Kind.INDEX_KEY, "trial", _VERSION)
+        try:
+            await self._root.unwrap(await root.wrap(Key.random(), context), context)
+        except KeyUnavailable:
+            return False
+        return True
+
     async def make_common(self) -> None:
         """Make the common key, unless there is one. For who may change keys: all others need it made."""
         if await self._keys.get(COMMON) is None:
