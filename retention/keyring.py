@@ -178,9 +178,9 @@ class Keyring:
             created=now,
         )
 
-    async def remove(self, tenant: TenantId) -> None:
-        """Take away a tenant's own key, for good, if it has one."""
-        await self._keys.remove(KeyId(tenant))
+    async def remove(self, tenant: TenantId, *, unless_known: bool = False) -> None:
+        """Take away a tenant's own key, for good, if it has one; `unless_known`: if there is no such tenant here."""
+        await self._keys.remove(KeyId(tenant), unless_known=unless_known)
 
     def tag(self, tenant: TenantId, customer: str) -> CustomerTag:
         """Return the keyed digest of a customer id within a tenant: HMAC-SHA-256 in hex."""
