@@ -278,12 +278,16 @@ async def _root(own: CellSettings) -> AsyncIterator[RootProvider]:
 
 
 async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> None:
-    """Refuse a cell whose root key opens what another's wraps: a copy of it, under whatever name it is kept."""
-    async with _root(settings.of_cell(name)) as root:
+    """Refuse a cell whose root key opens what another's wraps, or whose Redis is another's, by whatever name."""
+    own = settings.of_cell(name)
+    async with _root(own) as root, connect(own, retries=3) as redis:
+        run_id = await Readiness(redis).run_id()
         for other in others:
             with contextlib.suppress(Unavailable):
                 if await other.keyring.is_under(root):
                     raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
+                if run_id and run_id == await other.readiness.run_id():
+                    raise SettingsError(f"redis_url: the cells {other.name} and {name} must not share a Redis")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

@@ -127,7 +127,7 @@ async def test_a_refused_move_takes_nothing_from_one_that_is_let_in_meanwhile(
     monkeypatch.setattr(refused, "_give_key", refuse)
     with pytest.raises(KeyRefused):
         await refused.update(installation.tenant, cell="acme")
-    assert await installation.acme.tenants.get(installation.tenant)
+    assert (await installation.acme.tenants.get(installation.tenant)).cell == "acme"
     assert await own(installation, "acme") is not None
     (job,) = jobs
     await finish(installation.acme, job)
