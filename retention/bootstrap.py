@@ -27,7 +27,7 @@ from retention.custody import Custody
 from retention.denials import Denials
 from retention.egress import Egress, parse_networks
 from retention.erasures import ErasureHorizon
-from retention.errors import KeyUnavailable, SettingsError, Unavailable
+from retention.errors import SettingsError, Unavailable
 from retention.holding import JobHolding
 from retention.imports import KeyImports
 from retention.job import TenantId
@@ -154,6 +154,8 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
+        if role in ("admin", "worker"):
+            await keyring.make_common()
         audit = await open_audit(redis, keyring, retention=settings.audit_retention)
         tenants = Tenants(redis, audit, limits=settings.limits())
         registrations = Registrations(redis, keyring, audit)
@@ -288,12 +290,16 @@ async def _root(own: CellSettings) -> AsyncIterator[RootProvider]:
 
 
 async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> None:
-    """Refuse a cell whose root key opens another's keys: a copy of that one's, under whatever name it is kept."""
-    async with _root(settings.of_cell(name)) as root:
+    """Refuse a cell whose root key opens what another's wraps, or whose Redis is another's, by whatever name."""
+    own = settings.of_cell(name)
+    async with _root(own) as root, connect(own, retries=3) as redis:
+        run_id = await Readiness(redis).run_id()
         for other in others:
-            with contextlib.suppress(KeyUnavailable, Unavailable):
-                await Keyring.open(other.redis, root)
-                raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
+            with contextlib.suppress(Unavailable):
+                if await other.keyring.is_under(root):
+                    raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
+                if run_id and run_id == await other.readiness.run_id():
+                    raise SettingsError(f"redis_url: the cells {other.name} and {name} must not share a Redis")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

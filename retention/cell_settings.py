@@ -11,11 +11,12 @@ from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from msgspec import Meta, Struct
 
 from retention.errors import SettingsError
+from retention.listening import is_loopback
 
 HOME = "home"
 """The name of the cell that the settings outside of `cells` describe. It knows all tenants and all API keys."""
@@ -59,6 +60,9 @@ class CellSettings(RootSettings, frozen=True, kw_only=True, forbid_unknown_field
     redis_url: Annotated[
         str, Meta(description="The cell's Redis: redis://, rediss:// or unix://; without a password.")
     ] = "redis://127.0.0.1:6379/0"
+    plain_redis: Annotated[bool, Meta(description="Speak to Redis without TLS although it is on another machine.")] = (
+        False
+    )
     redis_user: Annotated[str, Meta(description="The Redis user, when it is not the default one.")] = ""
     redis_password_file: Annotated[
         Path | None, Meta(description="A file, readable by its owner only, that holds the Redis password.")
@@ -112,6 +116,11 @@ class CellSettings(RootSettings, frozen=True, kw_only=True, forbid_unknown_field
                 not any(name.startswith("ssl_") for name in query),
                 "redis_url must not change how TLS is verified: there is redis_ca_file",
             ),
+            (url.scheme == "redis" or not self.plain_redis, "plain_redis must be false: redis_url is not redis://"),
+            (
+                url.scheme != "redis" or self.plain_redis or is_loopback(_host(url)),
+                f"redis_url: {_host(url)} is not loopback: make it rediss://, or say plain_redis = true",
+            ),
             (
                 url.scheme == "rediss" or (self.redis_ca_file or self.redis_certificate) is None,
                 "redis_ca_file and redis_certificate need a redis_url that begins with rediss://",
@@ -141,18 +150,31 @@ def check_tables(tables: object) -> None:
 def check_apart(cells: Mapping[str, CellSettings]) -> None:
     """Refuse cells that have something in common, as far as their settings show it. Raises SettingsError.
 
-    Of two names for one Redis the second cell to be opened finds keys there that its root key does not open.
+    Of two names for one Redis, that one tells when the second cell is opened.
     """
     for name in cells:
         if not _NAME.fullmatch(name):
             raise SettingsError(f"cells.{name}: a name is at most 32 of a-z, 0-9 and -, and does not begin or end in -")
     for (one, a), (other, b) in combinations(cells.items(), 2):
-        if a.redis_url == b.redis_url:
+        if _server(a.redis_url) == _server(b.redis_url):
             raise SettingsError(f"redis_url: the cells {one} and {other} must not share a Redis")
         if _is_one_root(a, b):
             raise SettingsError(f"root: the cells {one} and {other} must not share a root key")
         if _is_one_store(a, b):
             raise SettingsError(f"audio: the cells {one} and {other} must not share one, nor nest them")
+
+
+def _host(url: SplitResult) -> str:
+    """Return the host that a redis:// or rediss:// URL names, as the client reads it."""
+    return url.hostname or parse_qs(url.query).get("host", ["localhost"])[0]
+
+
+def _server(redis_url: str) -> str:
+    """Return which Redis a URL names, whatever database of it: two of one are emptied, and fill up, together."""
+    url = urlsplit(redis_url)
+    if url.scheme == "unix":
+        return os.path.realpath(unquote(url.path))
+    return f"{_host(url)}:{url.port or parse_qs(url.query).get('port', ['6379'])[0]}"
 
 
 def _is_one_root(a: CellSettings, b: CellSettings) -> bool:

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.connection import reaching_redis
-from retention.errors import KeyDisabled, KeyUnavailable, Unavailable, Unsealable
+from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unavailable, Unsealable
 from retention.job import CustomerTag, TenantId
 from retention.keys import COMMON, KeyId, TenantKey, Version, created, next_number
 from retention.keystore import TenantKeys
@@ -93,6 +93,26 @@ class Keyring:
             trust_for=trust_for,
         )
 
+    async def is_under(self, root: RootProvider) -> bool:
+        """Tell whether a root is this cell's own, whatever it is called: one opens what the other wraps.
+
+        Nothing is read or written: a Redis that was emptied would tell nothing.
+        """
+        context = _rooted(Kind.INDEX_KEY, "trial", _VERSION)
+        try:
+            await self._root.unwrap(await root.wrap(Key.random(), context), context)
+        except KeyUnavailable:
+            return False
+        return True
+
+    async def make_common(self) -> None:
+        """Make the common key, unless there is one. For who may change keys: all others need it made."""
+        if await self._keys.get(COMMON) is None:
+            now = await self._keys.now()
+            version = await self.new_version(COMMON, next_number(None), now=now)
+            with contextlib.suppress(Superseded):  # another process made it at the same moment
+                await self._keys.write(created(COMMON, version, now=now, expires=None, gone=None))
+
     async def wrap(self, data_key: Key, tenant: TenantId, subject: str) -> bytes:
         """Return the data key wrapped by the tenant's key, behind that key's name.
 
@@ -158,9 +178,9 @@ class Keyring:
             created=now,
         )
 
-    async def remove(self, tenant: TenantId) -> None:
-        """Take away a tenant's own key, for good, if it has one."""
-        await self._keys.remove(KeyId(tenant))
+    async def remove(self, tenant: TenantId, *, unless_known: bool = False) -> None:
+        """Take away a tenant's own key, for good, if it has one; `unless_known`: if there is no such tenant here."""
+        await self._keys.remove(KeyId(tenant), unless_known=unless_known)
 
     def tag(self, tenant: TenantId, customer: str) -> CustomerTag:
         """Return the keyed digest of a customer id within a tenant: HMAC-SHA-256 in hex."""
@@ -179,12 +199,10 @@ class Keyring:
         return f"{_TOKEN}@{_VERSION}", self._token
 
     async def _key_of(self, tenant: TenantId) -> TenantKey:
-        """Return the key that wraps for a tenant now, making the common one when it is asked for first."""
-        while not any(both := await self._keys.of(tenant)):
-            now = await self._keys.now()
-            version = await self.new_version(COMMON, next_number(None), now=now)
-            await self._keys.make(created(COMMON, version, now=now, expires=None, gone=None))
-        return next(filter(None, both))
+        """Return the key that wraps for a tenant now."""
+        if key := next(filter(None, await self._keys.of(tenant)), None):
+            return key
+        raise Unavailable("there is no common key: a worker makes it, or the `volant` command")
 
     async def _usable(self, wrapped: bytes, tenant: TenantId, subject: str) -> tuple[KeyId, Version, bytes]:
         """Return the key and version that wrap a data key, and what it is when wrapped by that."""

@@ -1,10 +1,12 @@
 """Tenant keys in Redis: one hash of records, each written onto the revision before."""
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
@@ -59,11 +61,6 @@ class TenantKeys:
             found = await self._redis.hvals(keyspace.TENANT_KEYS)
         return sorted(map(_decode, found), key=lambda key: key.created)
 
-    async def make(self, key: TenantKey) -> None:
-        """Write the first revision of a key, unless there is one: whoever may not change keys may do this."""
-        with reaching_redis():
-            await self._redis.hsetnx(keyspace.TENANT_KEYS, key.id, _encode(key))
-
     async def wrapping(self, tenant: TenantId, subject: str) -> bytes | None:
         """Return how the data key of a job or of a registration is wrapped by now, if it is still there."""
         tag, _, random = subject.partition("/")
@@ -93,12 +90,23 @@ class TenantKeys:
                 return True
             return bool(await self._redis.get(keyspace.KEYS_TENDED) == token.encode())
 
-    async def remove(self, id_: KeyId) -> None:
-        """Remove a tenant's own key with its versions, for good: the tenant is gone."""
+    async def remove(self, id_: KeyId, *, unless_known: bool = False) -> None:
+        """Remove a tenant's own key with its versions, for good: the tenant is gone.
+
+        `unless_known`: only if it is, in the step in which the key goes.
+        """
         if id_ == COMMON:
             raise ValueError("the common key is no tenant's")
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hdel(keyspace.TENANT_KEYS, id_)
-                await self._note(pipe)
-                await pipe.execute()
+            while True:
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    if unless_known:
+                        await pipe.watch(keyspace.TENANTS)
+                        if await pipe.hexists(keyspace.TENANTS, id_):
+                            return
+                        pipe.multi()
+                    pipe.hdel(keyspace.TENANT_KEYS, id_)
+                    await self._note(pipe)
+                    with contextlib.suppress(WatchError):
+                        await pipe.execute()
+                        return

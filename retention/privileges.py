@@ -1,7 +1,7 @@
 """Whether Redis refuses what a process must not do: the rules of `deploy/users.acl`, seen from within.
 
 Each probe is a command that would do nothing if it were let through: it names what is not there, or an argument that
-does not exist. Redis asks about permission before it looks at either.
+does not exist, or it is queued and given up. Redis asks about permission before it looks at either.
 """
 
 from typing import Literal
@@ -34,14 +34,20 @@ _EVERYBODY: tuple[tuple[str, ...], ...] = (
 
 _CHANGES_TENANTS = (("HDEL", keyspace.TENANTS, _NOWHERE), ("HDEL", keyspace.API_KEYS, _NOWHERE))
 
+_CHANGES_KEYS = (
+    ("HDEL", keyspace.WRAPPED_KEYS, _NOWHERE),
+    ("HDEL", keyspace.TENANT_KEYS, _NOWHERE),
+    ("HSETNX", keyspace.TENANT_KEYS, _NOWHERE, _NOWHERE),
+)
+"""The last is how a purged key could be forged, whose data workers would erase."""
+
 _CUTS_THE_AUDIT_LOG = (("HDEL", keyspace.AUDIT_ENDS, _NOWHERE), ("XDEL", keyspace.AUDIT, "0-1"))
 
 FORBIDDEN: dict[Role, tuple[tuple[str, ...], ...]] = {
     "api": (
         *_EVERYBODY,
         *_CHANGES_TENANTS,
-        ("HDEL", keyspace.WRAPPED_KEYS, _NOWHERE),
-        ("HDEL", keyspace.TENANT_KEYS, _NOWHERE),
+        *_CHANGES_KEYS,
         ("HDEL", keyspace.OFFER, _NOWHERE),
         *_CUTS_THE_AUDIT_LOG,
         ("XTRIM", keyspace.AUDIT, "MINID", "0"),
@@ -59,8 +65,7 @@ FORBIDDEN: dict[Role, tuple[tuple[str, ...], ...]] = {
         *_EVERYBODY,
         *_CHANGES_TENANTS,
         ("HGET", keyspace.API_KEYS, _NOWHERE),
-        ("HDEL", keyspace.WRAPPED_KEYS, _NOWHERE),
-        ("HDEL", keyspace.TENANT_KEYS, _NOWHERE),
+        *_CHANGES_KEYS,
         ("ZREM", keyspace.DUE, _NOWHERE),
         ("ZREM", keyspace.RECOGNITION.name, _NOWHERE),
         *_CUTS_THE_AUDIT_LOG,
@@ -100,6 +105,12 @@ class Privileges:
 
     async def _may(self, command: tuple[str, ...]) -> bool:
         with reaching_redis():
+            if command[0] == "HSETNX":  # what is not there is what it would add
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for each in (("MULTI",), command, ("DISCARD",)):
+                        pipe.execute_command(*each)
+                    _, queued, _ = await pipe.execute(raise_on_error=False)
+                    return not isinstance(queued, NoPermissionError)
             try:
                 await self._redis.execute_command(*command)
             except NoPermissionError:

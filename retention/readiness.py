@@ -27,6 +27,11 @@ class Readiness:
             if info.get(field) != fit:
                 raise Unavailable(sentence)
 
+    async def run_id(self) -> str:
+        """Return what no other Redis has, whatever address this one is reached by; "" when it does not say."""
+        with reaching_redis():
+            return str((await self._redis.info("server")).get("run_id", ""))
+
     async def uptime(self) -> int:
         """Return for how many seconds Redis has been up."""
         with reaching_redis():

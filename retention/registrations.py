@@ -49,6 +49,8 @@ class _Kept(Struct, frozen=True, kw_only=True):
     key: bytes
     sealed: bytes
     customers: tuple[CustomerTag, ...] = ()
+    tentative: bool = False
+    """Whether it came from another cell, and might have been taken back there: until `settle` it does not count."""
 
 
 class _Secrets(Struct, frozen=True, kw_only=True):
@@ -111,8 +113,9 @@ class Registrations:
         """Register a URL that is registered in another cell, with its secret and the labels that it bears there.
 
         One that is registered here already keeps its secret, and bears those labels, too. Labels are tags of the cell
-        where they were given: whoever erases a customer brings the tags of all cells. Returns what `disown` takes to
-        undo it; nothing when there is nothing to undo. Raises TenantGone, KeyDisabled.
+        where they were given: whoever erases a customer brings the tags of all cells. What was not registered here
+        does not count before `settle`, which takes what is returned, and so does `disown`, to undo it; nothing when it
+        counts already. Raises TenantGone, KeyDisabled.
         """
         url_tag = self._keyring.url_tag(tenant, known.url)
         while True:
@@ -123,9 +126,17 @@ class Registrations:
             secrets_ = _Secrets(url=known.url, secret=here.secret if here else known.secret)
             labels = frozenset(known.customers)
             kept = await self._made(tenant, url_tag, secrets_, labels, began=known.created, before=before)
+            kept = msgspec.structs.replace(kept, tentative=here is None)
             with contextlib.suppress(Superseded):
                 await self._put(tenant, url_tag, kept, before=before, customer=None, began=known.created)
-                return b"" if before else _encode(kept)
+                return _encode(kept) if kept.tentative else b""
+
+    async def settle(self, tenant: TenantId, known: Registration, adopted: bytes) -> None:
+        """Have count what `adopt` has registered. Raises Superseded when it has changed since, or is gone."""
+        if adopted:
+            kept = msgspec.structs.replace(_decode(adopted), tentative=False)
+            tag = self._keyring.url_tag(tenant, known.url)
+            await self._put(tenant, tag, kept, before=adopted, customer=None, began=known.created)
 
     async def disown(self, tenant: TenantId, known: Registration, adopted: bytes) -> None:
         """Take back what `adopt` has registered, unless it was registered anew since."""
@@ -276,7 +287,9 @@ class Registrations:
         return await self._opened(tenant, _decode(stored)) if stored else None
 
     async def _opened(self, tenant: TenantId, kept: _Kept) -> Registration | None:
-        """Open a registration; one whose key cannot be had is gone."""
+        """Open a registration; one whose key cannot be had is gone, and one that does not count yet is not there."""
+        if kept.tentative:
+            return None
         try:
             plain = await self._keyring.unseal(kept.sealed, kept.key, Kind.REGISTRATION, tenant, kept.id)
         except (KeyUnavailable, Unsealable) as error:

@@ -6,6 +6,7 @@ back before the move is not there to be carried, and what is taken back after it
 """
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from retention.cells import Cell, Cells
@@ -156,7 +157,13 @@ class RoutedCallbacks:
 
 
 async def carry(tenant: TenantId, known: Registration, source: Cell, target: Cell) -> None:
-    """Have a callback URL known in another cell, too, unless it is taken back at its source meanwhile."""
-    adopted = await target.registrations.adopt(tenant, known)
-    if await source.registrations.find(tenant, known.url) is None:
-        await target.registrations.disown(tenant, known, adopted)
+    """Have a callback URL known in another cell, too, unless it is taken back at its source meanwhile.
+
+    It does not count before that has been looked at, though whoever carries it break off in between.
+    """
+    while True:
+        adopted = await target.registrations.adopt(tenant, known)
+        if await source.registrations.find(tenant, known.url) is None:
+            return await target.registrations.disown(tenant, known, adopted)
+        with suppress(Superseded):  # taken back, registered anew, or carried by another meanwhile
+            return await target.registrations.settle(tenant, known, adopted)

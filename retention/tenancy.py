@@ -42,11 +42,14 @@ class Tenancy:
     async def create(self, name: str, *, plan: Plan = "plus", cell: str = HOME) -> Tenant:
         """Add a tenant, under Premium with a key of its own.
 
-        Raises CellRefused when it cannot live in that cell, SettingsError when there is none.
+        What one of the name has left there whose creation broke off is taken away first. Raises CellRefused when it
+        cannot live in that cell, SettingsError when there is none.
         """
         place = await self._cells.get(cell)
         tenant = new_tenant(name, now=await self._cells.home.jobs.now(), plan=plan, cell=cell)
         await self._check(tenant)
+        if plan == "premium":
+            await self._clear_begun(name, place)
         if cell != HOME:
             await place.tenants.copy(tenant)
         try:
@@ -55,7 +58,7 @@ class Tenancy:
                 await place.custody.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
             return await self._tenants.add(tenant)
         except CellRefused:
-            await _forget(place, tenant.id)
+            await _clear(place, tenant.id)
             raise
 
     async def update(
@@ -93,9 +96,10 @@ class Tenancy:
             await self._tenants.change(tenant, changed, detail=detail)
         except (CellRefused, KeyRefused, NotFound):
             if is_new_there:
-                await _forget(await self._cells.get(wanted.cell), tenant)
+                await self._withdraw(tenant, await self._cells.get(wanted.cell))
             raise
-        await self._publish(tenant)
+        known = await self._publish(tenant)
+        await self._give_key(known, known)  # a command that was refused may have withdrawn it at the same moment
         await self._carry(tenant)
         return await self._publish(tenant)
 
@@ -191,11 +195,39 @@ class Tenancy:
                 now_known = await self._tenants.get(tenant)
             except NotFound:
                 for place in places:
-                    await _forget(place, tenant)
+                    await _clear(place, tenant)
                 raise
             if now_known == known:
                 return known
             known = now_known
+
+    async def _clear_begun(self, name: str, place: Cell) -> None:
+        """Take away tenants of a name that a cell knows and the home cell does not.
+
+        Their creation broke off, or their deletion: nobody has a credential of theirs.
+        """
+        there = [known.id for known in await place.tenants.all() if known.name == name]
+        at_home = {known.id for known in await self._tenants.all()}
+        for tenant in there:
+            if tenant not in at_home:
+                await _clear(place, tenant)
+
+    async def _withdraw(self, tenant: TenantId, place: Cell) -> None:
+        """Take a tenant out of a cell to which it was not let, unless another command let it in meanwhile.
+
+        Its key goes last, and only while the cell does not know the tenant: whoever lets it in makes it known after
+        that, and nothing comes under the key before.
+        """
+        try:
+            if place.name in (await self._tenants.get(tenant)).cells:
+                return
+            await place.tenants.dismiss(tenant)
+            if place.name in (await self._tenants.get(tenant)).cells:
+                await self._publish(tenant)
+            else:
+                await place.keyring.remove(tenant, unless_known=True)
+        except NotFound:
+            await _clear(place, tenant)
 
     async def _carry(self, tenant: TenantId) -> None:
         """Bring callback URLs from the cells that it has left to its present one, the last left first."""
@@ -226,7 +258,7 @@ async def _own_key(cell: Cell, tenant: TenantId) -> TenantKey | None:
     return None
 
 
-async def _forget(cell: Cell, tenant: TenantId) -> None:
-    """Take a tenant, and its key, out of a cell in which it has nothing else."""
-    await cell.tenants.dismiss(tenant)
-    await cell.keyring.remove(tenant)
+async def _clear(cell: Cell, tenant: TenantId) -> None:
+    """Take a tenant that the home cell does not know out of another cell, with all that it may have there."""
+    with suppress(NotFound):
+        await cell.jobs.delete_tenant(tenant)

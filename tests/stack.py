@@ -117,7 +117,9 @@ async def tenants_of(stack: Stack) -> AsyncIterator[Tenants]:
     """Give the tenants of a stack, as an operator has them."""
     async with Redis.from_url(stack.redis_url) as redis:
         root = FileRoot.open(stack.data / "root.key", create=True)
-        audit = await open_audit(redis, await Keyring.open(redis, root), retention=timedelta(days=365))
+        keyring = await Keyring.open(redis, root)
+        await keyring.make_common()
+        audit = await open_audit(redis, keyring, retention=timedelta(days=365))
         yield Tenants(redis, audit)
 
 

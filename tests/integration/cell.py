@@ -215,6 +215,7 @@ async def open_cell(
     await audio.prepare()
     provider = FileRoot(root or Key.random())
     keyring = await Keyring.open(redis, provider, trust_for=0)
+    await keyring.make_common()
     audit = await open_audit(redis, keyring, retention=YEAR)
     log = RequestLog(redis, store=store, audio=logged, keyring=keyring, retention=request_log)
     if request_log:

@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import cast
 
@@ -89,6 +89,34 @@ async def test_a_copy_of_a_root_key_is_refused(settings: Settings, other_redis: 
             with pytest.raises(SettingsError, match="the cells home and acme must not share a root key"):
                 await retention.tenancy.create("acme's", cell="acme")
     assert await other_redis.keys() == []
+
+
+async def test_another_database_of_one_server_is_no_other_redis(
+    settings: Settings, redis: Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Whatever it is called: its cell is not opened, and nothing is written there."""
+    (tmp_path / "another.sock").hardlink_to(redis_server.url.removeprefix("unix://"))
+    there = msgspec.structs.replace(settings.cells["acme"], redis_url=f"unix://{tmp_path}/another.sock?db=1")
+    async with open_retention(msgspec.structs.replace(settings, cells={"acme": there}), role="admin") as retention:
+        with pytest.raises(SettingsError, match="the cells home and acme must not share a Redis"):
+            await retention.tenancy.create("acme's", cell="acme")
+    assert "db1" not in await redis.info("keyspace")
+
+
+@pytest.mark.parametrize("copied", [True, False])
+async def test_a_cell_is_looked_at_without_writing_into_another(
+    settings: Settings, redis: Redis, other_redis: Redis, tmp_path: Path, *, copied: bool
+) -> None:
+    """Were the home cell emptied under a running process, the root of the next cell must not make it keys."""
+    async with open_retention(settings, role="admin") as retention:
+        (tmp_path / "acme").mkdir()
+        if copied:
+            shutil.copy(tmp_path / "root.key", tmp_path / "acme" / "root.key")
+        await redis.flushall()
+        with pytest.raises(SettingsError, match="must not share a root key") if copied else nullcontext():
+            await retention.cells.get("acme")
+        assert await redis.keys() == []
+        assert bool(await other_redis.keys()) is not copied
 
 
 async def test_all_who_wait_share_one_attempt_and_the_next_is_a_new_one() -> None:

@@ -94,7 +94,6 @@ async def test_a_key_that_comes_after_a_purged_one_does_not_inherit(cell: Cell) 
 
 async def test_a_key_is_made_for_nobody_who_is_gone(cell: Cell) -> None:
     """A tenant that is deleted while it is given a key leaves none."""
-    await cell.submit()  # so that there is a common key
     now = await cell.store.now()
     version = await cell.keyring.new_version(KeyId(cell.tenant), 1, now=now)
     await cell.jobs.delete_tenant(cell.tenant)

@@ -43,7 +43,7 @@ async def test_a_public_key_of_the_forgers_own_is_refused(buyer: Buyer) -> None:
 async def test_another_key_is_refused(buyer: Buyer, key: bytes) -> None:
     """Nor does any other key of this cell sign tokens."""
     ring = buyer.cell.keyring
-    await ring.wrap(Key.random(), buyer.cell.tenant, "a job")  # for the common key to be there
+    await ring.wrap(Key.random(), buyer.cell.tenant, "a job")  # for its bytes to be in memory
     rings = [held.raw() for held in (*ring._unwrapped.values(), ring._index)]
     for wrong in (key, *rings):
         assert not await buyer.opens(signed(buyer.header, buyer.claims, wrong))

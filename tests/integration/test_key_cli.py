@@ -133,8 +133,8 @@ def test_a_key_that_was_made_at_the_same_moment_is_seen(run: Run, tenant: Tenant
 
     async def too_early(self: TenantKeys, id_: KeyId) -> TenantKey | None:
         nonlocal looks
-        looks += 1
-        return None if looks == 1 else await get(self, id_)
+        looks += id_ == KeyId(tenant)
+        return None if id_ == KeyId(tenant) and looks == 1 else await get(self, id_)
 
     with patch("retention.keystore.TenantKeys.get", too_early):
         refused = run("key", "create", tenant)
@@ -145,7 +145,7 @@ def test_a_key_that_was_made_at_the_same_moment_is_seen(run: Run, tenant: Tenant
 def test_a_wrong_duration_is_wrong_use(run: Run, tenant: TenantId, wrong: str) -> None:
     """Exit 2; nothing is made."""
     assert run("key", "create", tenant, f"--expires={wrong}").exit_code == 2
-    assert run("key", "list").stdout == ""
+    assert tenant not in run("key", "list").stdout
 
 
 def test_a_rotation_that_is_interrupted_is_gone_on_with(run: Run, act: Act, tenant: TenantId) -> None:
@@ -278,7 +278,7 @@ def test_a_bad_import_is_one_sentence_and_spends_the_token(run: Run, tenant: Ten
     assert said == {
         "Error: the material was not taken: it, its proof or its token is not good. The token is spent; make another\n"
     }
-    assert run("key", "list").stdout == ""
+    assert tenant not in run("key", "list").stdout
 
 
 def test_what_a_customer_does_wrong_is_said(run: Run, tenant: TenantId, material: Path, tmp_path: Path) -> None:

@@ -1,22 +1,25 @@
 """Callback URLs of a tenant that moves: known in the new cell, and still told from the old one."""
 
+from typing import Any
+
 import pytest
 
 from retention.errors import CustomerErased, NotRegistered, Superseded
 from retention.job import Callback
 from retention.registrations import Registration
+from retention.routing import carry
 from retention.telling import Notification, Unwanted
-from tests.integration.installation import SECRET, URL, Installation, finish
+from tests.integration.installation import SECRET, URL, Crash, Installation, finish
 
 
 @pytest.fixture(autouse=True)
 def receivers_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every challenge for answered."""
+    monkeypatch.setattr("retention.callbacks.Callbacks._challenge", _agree)
 
-    async def agree(*_: object) -> None:
-        pass
 
-    monkeypatch.setattr("retention.callbacks.Callbacks._challenge", agree)
+async def _agree(*_: object) -> None:
+    pass
 
 
 async def known_at(installation: Installation) -> tuple[Registration | None, Registration | None]:
@@ -176,6 +179,79 @@ async def test_what_is_taken_back_while_it_is_carried_is_not_carried(
     assert home is None
     assert acme is not None
     assert acme.secret == "anew"
+
+
+async def test_what_is_taken_back_while_it_is_carried_is_not_known_though_that_breaks_off(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts in the new cell only when it has been seen that it still does in the old one."""
+    await installation.register()
+    adopt = installation.acme.registrations.adopt
+
+    async def late(*arguments: Any) -> bytes:
+        await installation.retention.callbacks.unregister(installation.tenant, URL)
+        await adopt(*arguments)
+        raise Crash
+
+    monkeypatch.setattr(installation.acme.registrations, "adopt", late)
+    with pytest.raises(Crash):
+        await installation.move("acme")
+    monkeypatch.setattr(installation.acme.registrations, "adopt", adopt)
+    for _ in range(2):
+        assert await known_at(installation) == (None, None)
+        assert await installation.acme.registrations.all(installation.tenant) == []
+        with pytest.raises(NotRegistered):
+            await subscribe(installation)
+        await installation.move("acme")
+    assert await register(installation, SECRET)
+    assert (await known_at(installation))[1] is not None
+    await subscribe(installation)
+
+
+@pytest.mark.parametrize("anew", [False, True])
+async def test_what_is_taken_back_at_the_last_moment_is_not_carried(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, *, anew: bool
+) -> None:
+    """Nor is it there again when another carries it, or it is registered anew, at the same moment."""
+    await installation.register()
+    settle = installation.acme.registrations.settle
+    known = await installation.home.registrations.find(installation.tenant, URL)
+    assert known is not None
+
+    async def late(*arguments: Any) -> None:
+        monkeypatch.undo()
+        monkeypatch.setattr("retention.callbacks.Callbacks._challenge", _agree)
+        await carry(installation.tenant, known, installation.home, installation.acme)
+        await installation.retention.callbacks.unregister(installation.tenant, URL)
+        if anew:
+            assert await register(installation, "anew")
+        await settle(*arguments)
+
+    monkeypatch.setattr(installation.acme.registrations, "settle", late)
+    await installation.move("acme")
+    home, acme = await known_at(installation)
+    assert home is None
+    assert (acme.secret if acme else None) == ("anew" if anew else None)
+
+
+async def test_of_two_who_carry_at_once_both_succeed(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that comes while the command moves the URL is told."""
+    await installation.register()
+    settle = installation.acme.registrations.settle
+
+    async def late(*arguments: Any) -> None:
+        monkeypatch.setattr(installation.acme.registrations, "settle", settle)
+        await subscribe(installation)
+        await settle(*arguments)
+
+    monkeypatch.setattr(installation.acme.registrations, "settle", late)
+    await installation.move("acme")
+    home, acme = await known_at(installation)
+    assert home is not None
+    assert acme is not None
+    assert home.secret == acme.secret == SECRET
 
 
 async def test_what_was_registered_in_the_new_cell_keeps_its_secret(installation: Installation) -> None:

@@ -1,6 +1,8 @@
 """Keys of a tenant that moves: one of its own stays one of its own, and nothing gets around a key that is disabled."""
 
+import operator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -9,8 +11,10 @@ from retention.job import TenantId
 from retention.keyring import name_of
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
 from retention.seal import Key
-from tests.integration.cell import HOUR
-from tests.integration.installation import Installation, crashes
+from retention.tenancy import Tenancy
+from tests.integration.audited import told
+from tests.integration.cell import HOUR, RESULTS
+from tests.integration.installation import Installation, crashes, finish
 
 
 async def own(installation: Installation, cell: str, tenant: TenantId | None = None) -> TenantKey | None:
@@ -41,7 +45,7 @@ async def test_a_premium_tenant_that_is_refused_leaves_no_key(installation: Inst
     await installation.retention.tenancy.create("plus", cell="acme")
     with pytest.raises(CellRefused):
         await installation.retention.tenancy.create("premium", plan="premium", cell="acme")
-    assert await installation.acme.custody.all() == []
+    assert [key.id for key in await installation.acme.custody.all()] == [COMMON]
 
 
 async def test_one_that_becomes_premium_gets_a_key(installation: Installation) -> None:
@@ -95,6 +99,78 @@ async def test_an_imported_key_is_to_be_brought_first(installation: Installation
     assert await wraps(installation) == installation.tenant
 
 
+@pytest.mark.parametrize("moment", ["tenancy._give_key", "acme.tenants.dismiss", "acme.keyring.remove"])
+async def test_a_refused_move_takes_nothing_from_one_that_is_let_in_meanwhile(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Whenever that is: the tenant and its key stay, and what came under the key is read."""
+    await installation.home.custody.create(installation.tenant)
+    refused = Tenancy(installation.retention.cells)
+    place, _, name = moment.rpartition(".")
+    owner = refused if place == "tenancy" else operator.attrgetter(place)(installation)
+    does = getattr(owner, name)
+    jobs = []
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(owner, name, does)
+        await installation.move("acme")
+        jobs.append(await installation.submit())
+        return await does(*arguments, **options)
+
+    async def refuse(*arguments: object) -> None:
+        if owner is refused:
+            await late(*arguments)
+            monkeypatch.setattr(installation.acme.tenants, "dismiss", None)  # not even for a moment
+        raise KeyRefused
+
+    monkeypatch.setattr(owner, name, late)
+    monkeypatch.setattr(refused, "_give_key", refuse)
+    with pytest.raises(KeyRefused):
+        await refused.update(installation.tenant, cell="acme")
+    assert (await installation.acme.tenants.get(installation.tenant)).cell == "acme"
+    assert await own(installation, "acme") is not None
+    (job,) = jobs
+    await finish(installation.acme, job)
+    assert (await installation.retention.jobs.look_up(installation.tenant, job.id))[1] == RESULTS
+
+
+async def test_a_key_that_a_refused_move_takes_away_is_made_anew(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was made before the move counted, and nothing came under it."""
+    give_key = installation.retention.tenancy._give_key
+
+    async def and_withdraw(*arguments: Any) -> None:
+        await give_key(*arguments)
+        monkeypatch.undo()
+        await installation.retention.tenancy._withdraw(installation.tenant, installation.acme)
+        assert await own(installation, "acme") is None
+
+    monkeypatch.setattr(installation.retention.tenancy, "_give_key", and_withdraw)
+    await installation.move("acme", plan="premium")
+    assert await wraps(installation) == installation.tenant
+
+
+async def test_a_tenant_that_is_deleted_while_it_moves_leaves_nothing(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit log of the new cell says that it went from there."""
+    await installation.home.custody.create(installation.tenant)
+    give_key = installation.retention.tenancy._give_key
+
+    async def and_delete(*arguments: Any) -> None:
+        await give_key(*arguments)
+        await installation.retention.tenancy.delete(installation.tenant)
+
+    monkeypatch.setattr(installation.retention.tenancy, "_give_key", and_delete)
+    with pytest.raises(NotFound):
+        await installation.move("acme")
+    assert await own(installation, "acme") is None
+    assert await installation.acme_redis.hkeys("volant:tenants") == []
+    events = [event for event, _ in await told(installation.acme.audit)]
+    assert events.index("volant.key.create") < events.index("volant.tenant.delete")
+
+
 async def test_a_deletion_takes_the_keys_of_all_cells(installation: Installation) -> None:
     """Also of one for which it was only prepared."""
     await installation.home.custody.create(installation.tenant)
@@ -122,7 +198,7 @@ async def test_a_move_does_not_get_around_a_key(installation: Installation, stat
 
 
 async def test_a_creation_of_premium_that_breaks_off_can_be_given_again(installation: Installation) -> None:
-    """Whoever is known at home has a key in its cell."""
+    """Whoever is known at home has a key in its cell; and in the end the cell knows nobody else, and has no other."""
 
     async def look() -> None:
         for known in await installation.retention.tenants.all():
@@ -136,6 +212,9 @@ async def test_a_creation_of_premium_that_breaks_off_can_be_given_again(installa
             assert [known.name for known in await installation.retention.tenants.all()] == ["test", "new"]
 
     assert await crashes(create, look) > 5
+    made = (await installation.retention.tenants.all())[-1].id
+    assert await installation.acme_redis.hkeys("volant:tenants") == [made.encode()]
+    assert {key.id for key in await installation.acme.custody.all()} == {COMMON, KeyId(made)}
 
 
 async def test_a_move_to_premium_that_breaks_off_is_completed_by_the_next(installation: Installation) -> None:

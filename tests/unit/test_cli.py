@@ -39,7 +39,7 @@ def test_cells_are_printed_as_tables(tmp_path: Path) -> None:
 
 ACME = """
 [cells.{name}]
-redis_url = "redis://{name}/0"
+redis_url = "rediss://{name}/0"
 redis_user = "volant"
 root_key_file = "/etc/volant/{name}.key"
 audio = "/srv/{name}"

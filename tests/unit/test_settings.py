@@ -68,6 +68,12 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         ({"REDIS_URL": "redis://:hush@localhost/0"}, "redis_url must not hold a password"),
         ({"REDIS_URL": "redis://localhost/0?password=hush"}, "redis_url must not hold a password"),
         *(
+            ({"REDIS_URL": text}, "is not loopback: make it rediss://, or say plain_redis = true")
+            for text in ("redis://10.0.0.7/0", "redis://a.example", "REDIS://a.example", "redis://?host=a.example")
+        ),
+        ({"REDIS_URL": "rediss://a.example", "PLAIN_REDIS": "true"}, "plain_redis must be false"),
+        ({"REDIS_URL": "unix:///run/redis.sock", "PLAIN_REDIS": "true"}, "plain_redis must be false"),
+        *(
             ({"CORS_ORIGINS": text}, "cors_origins must be * or origins")
             for text in (
                 *("a.example", "https://", "https://a.example/", "https://a.example/page", "//a.example", "null"),
@@ -126,9 +132,23 @@ def test_an_unknown_or_malformed_setting_of_a_file_is_refused_as_such(tmp_path: 
         assert str(refused.value) == sentence
 
 
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"REDIS_URL": "redis://a.example", "PLAIN_REDIS": "true"},
+        *({"REDIS_URL": text} for text in ("redis://", "redis://[::1]:7/1", "redis://localhost", "rediss://a.example")),
+        {"REDIS_URL": "unix:///run/redis.sock"},
+    ],
+)
+def test_redis_is_spoken_to_in_clear_on_this_machine_and_where_that_is_asked_for(environment: dict[str, str]) -> None:
+    """As HTTP is."""
+    settings = load({f"VOLANT_{name}": value for name, value in environment.items()})
+    assert settings.redis_url == environment["REDIS_URL"]
+
+
 ACME = """
 [cells.acme]
-redis_url = "redis://acme/0"
+redis_url = "rediss://acme/0"
 root_key_file = "{tmp}/acme.key"
 audio = "/srv/acme"
 """
@@ -149,7 +169,7 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
     settings = with_cells(tmp_path, ACME, CELL="acme", REDIS_USER="somebody")
     assert (settings.cell, settings.of_cell("home")) == ("acme", settings)
     acme = settings.of_cell("acme")
-    assert (acme.redis_url, acme.audio) == ("redis://acme/0", "/srv/acme")
+    assert (acme.redis_url, acme.audio) == ("rediss://acme/0", "/srv/acme")
     assert (settings.redis_user, acme.redis_user) == ("somebody", "")
     with pytest.raises(SettingsError, match="there is no cell other"):
         settings.of_cell("other")
@@ -164,7 +184,18 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
             (ACME.replace(".acme]", f".{name}]"), {}, "a name is at most 32")
             for name in ("Acme", "-a", '"a b"', '"a/b"')
         ),
-        (ACME, {"REDIS_URL": "redis://acme/0"}, "the cells home and acme must not share a Redis"),
+        *(
+            (
+                ACME.replace("rediss://acme/0", one),
+                {"REDIS_URL": other},
+                "the cells home and acme must not share a Redis",
+            )
+            for one, other in (
+                *(("rediss://acme/0", "rediss://acme/0"), ("rediss://acme/0", "rediss://a@ACME:6379?db=1")),
+                *(("redis://localhost/1", "redis://"), ("redis://127.0.0.1:7", "redis://127.0.0.1/2?port=7")),
+                *(("unix://{tmp}/acme.key", "unix://{tmp}/symbolic?db=1"), ("unix:///a%20b", "unix:///a b")),
+            )
+        ),
         (ACME, {"ROOT_KEY_FILE": "{tmp}/acme.key"}, "the cells home and acme must not share a root key"),
         (ACME, {"ROOT_KEY_FILE": "{tmp}/x/../acme.key"}, "the cells home and acme must not share a root key"),
         (ACME, {"ROOT_KEY_FILE": "{tmp}/symbolic"}, "the cells home and acme must not share a root key"),
@@ -173,10 +204,10 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
         (ACME, {"AUDIO": "/srv"}, "must not share one, nor nest them"),
         (ACME, {"AUDIO": "/srv/acme/audio"}, "must not share one, nor nest them"),
         (ACME + ACME.replace("acme]", "other]"), {}, "the cells acme and other must not share a Redis"),
-        (ACME.replace('redis_url = "redis://acme/0"', ""), {}, "cells.acme: redis_url is missing"),
+        (ACME.replace('redis_url = "rediss://acme/0"', ""), {}, "cells.acme: redis_url is missing"),
         (ACME.replace('root_key_file = "{tmp}/acme.key"', ""), {}, "cells.acme: root_key_file is missing"),
         (ACME.replace('audio = "/srv/acme"', ""), {}, "cells.acme: audio is missing"),
-        (ACME.replace("redis://", "redis://:hush@"), {}, "redis_url must not hold a password"),
+        (ACME.replace("rediss://", "rediss://:hush@"), {}, "redis_url must not hold a password"),
         (KMS, {"ROOT": "aws-kms:1234"}, "the cells home and acme must not share a root key"),
         (KMS, {"ROOT": "aws-kms:arn:aws:kms:eu:1:key/1234"}, "the cells home and acme must not share a root key"),
         (KMS.replace("1234", "alias/a"), {"ROOT": "aws-kms:arn:aws:kms:eu:1:alias/a"}, "must not share a root key"),
@@ -190,7 +221,12 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
         (KMS.replace("/srv/acme", "s3://cell"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
         (KMS.replace("/srv/acme", "s3:/cell"), {}, "audio must be a directory, or s3://"),
         (KMS.replace("/srv/acme", "s3://cell"), {"MAX_UPLOAD": str(1 << 40)}, "max_upload must be at most 48 GiB"),
-        (KMS + 'redis_ca_file = "ca.pem"\n', {}, "need a redis_url that begins with rediss://"),
+        (ACME.replace("rediss", "redis"), {"PLAIN_REDIS": "true"}, "acme is not loopback: make it rediss://, or say"),
+        (
+            KMS.replace("rediss://acme/0", "unix:///r") + 'redis_ca_file = "ca.pem"\n',
+            {},
+            "need a redis_url that begins with rediss://",
+        ),
         (ACME + "port = 1\n", {}, "port"),
         ("cells = 1\n", {}, "cells"),
         ("[cells]\nacme = 1\n", {}, "cells"),
