@@ -6,7 +6,6 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -153,7 +152,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
-        audit = await open_audit(redis, keyring, retention=settings.audit_retention)
+        audit = Audit(redis, keyring.audit, retention=settings.audit_retention)
         tenants = Tenants(redis, audit, limits=settings.limits())
         registrations = Registrations(redis, keyring, audit)
         request_log = RequestLog(
@@ -243,14 +242,6 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             redis=redis,
         )
         await jobs.close()
-
-
-async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:
-    """Return the cell's audit log, begun if its key is new. Raises Unavailable."""
-    audit = Audit(redis, keyring.audit, retention=retention)
-    if keyring.audit_is_new:
-        await audit.begin()
-    return audit
 
 
 def open_audio(settings: CellSettings) -> tuple[AudioStore, LoggedAudio]:

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from deploy.acl import make_users
 from deploy.processes import RedisServer, find_redis_server, temporary_directory
 from deploy.stack import Stack
-from retention.bootstrap import open_audit
+from retention.audit import Audit
 from retention.keyring import Keyring
 from retention.keyspace import OFFER, PERSISTENT
 from retention.privileges import FORBIDDEN
@@ -117,7 +117,7 @@ async def tenants_of(stack: Stack) -> AsyncIterator[Tenants]:
     """Give the tenants of a stack, as an operator has them."""
     async with Redis.from_url(stack.redis_url) as redis:
         root = FileRoot.open(stack.data / "root.key", create=True)
-        audit = await open_audit(redis, await Keyring.open(redis, root), retention=timedelta(days=365))
+        audit = Audit(redis, (await Keyring.open(redis, root)).audit, retention=timedelta(days=365))
         yield Tenants(redis, audit)
 
 

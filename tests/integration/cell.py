@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.audio_directory import AudioDirectory
 from retention.audit import Audit
-from retention.bootstrap import open_audit
 from retention.caretaking import Caretaker
 from retention.custody import Custody
 from retention.erasures import ErasureHorizon
@@ -213,7 +212,7 @@ async def open_cell(
     await audio.prepare()
     provider = FileRoot(root or Key.random())
     keyring = await Keyring.open(redis, provider, trust_for=0)
-    audit = await open_audit(redis, keyring, retention=YEAR)
+    audit = Audit(redis, keyring.audit, retention=YEAR)
     log = RequestLog(redis, store=store, audio=logged, keyring=keyring, retention=request_log)
     if request_log:
         await logged.prepare()

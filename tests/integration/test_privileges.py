@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from deploy.acl import ROLES, make_users
 from deploy.processes import RedisServer, temporary_directory
-from retention.bootstrap import open_audit
+from retention.audit import Audit
 from retention.job import RegistrationId
 from retention.keyring import Keyring
 from retention.privileges import FORBIDDEN, Privileges, Role
@@ -101,7 +101,7 @@ async def test_roles_may_do_what_cells_ask_of_them(guarded: tuple[RedisServer, P
     """The front brings callback URLs into another cell, and takes them back; a command moves a tenant."""
     admin, api = as_role(guarded, "admin"), as_role(guarded, "api")
     keyring = await Keyring.open(admin, FileRoot(Key.random()))
-    audit = await open_audit(admin, keyring, retention=timedelta(days=1))
+    audit = Audit(admin, keyring.audit, retention=timedelta(days=1))
     tenants = Tenants(admin, audit)
     now = datetime.now(UTC)
     tenant = (await tenants.create("one", now=now)).id
