@@ -228,5 +228,6 @@ async def _own_key(cell: Cell, tenant: TenantId) -> TenantKey | None:
 
 async def _forget(cell: Cell, tenant: TenantId) -> None:
     """Take a tenant, and its key, out of a cell in which it has nothing else."""
-    await cell.tenants.dismiss(tenant)
-    await cell.keyring.remove(tenant)
+    async with cell.audit.recording("volant.tenant.delete", tenant=tenant, detail="copy"):
+        await cell.tenants.dismiss(tenant)
+        await cell.keyring.remove(tenant)

@@ -241,6 +241,7 @@ def test_each_cell_has_an_audit_log(commands: Commands) -> None:
     listed = commands.run("audit", "list", tenant).splitlines()
     assert {(line.split()[2], "cell=acme" in line) for line in listed} == {
         ("volant.tenant.create", False),
+        ("volant.tenant.create", True),
         ("volant.key.create", True),
     }
     assert "volant.key.create" not in commands.run("audit", "list", "--cell", "home")
