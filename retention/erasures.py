@@ -159,7 +159,7 @@ class ErasureHorizon:
 
 
 def _snapshot(info: Mapping[str, Any]) -> datetime | None:
-    """Return when this run of Redis wrote its last snapshot, if it wrote any. Redis 6 says only when, or its start."""
+    """Return when this run of Redis wrote its last snapshot, if any. Redis 6 counts none: to it its start is one."""
     started = info["server_time_usec"] // 1_000_000 - info["uptime_in_seconds"]
     wrote = info.get("rdb_saves", info["rdb_last_save_time"] > started + 1)
     return datetime.fromtimestamp(info["rdb_last_save_time"], UTC) if wrote else None
