@@ -116,6 +116,8 @@ class RedisServer:
             shutil.rmtree(self._socket.parent)
 
     def _start(self) -> Process:
+        for left in (*self._directory.glob("temp-*.aof"), *self._directory.glob("temp-*.rdb")):
+            left.unlink()  # by a rewrite that broke off with Redis, which leaves there what is erased since
         place = ["--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"]
         started: list[Process] = []
         try:

@@ -39,7 +39,7 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.acting import acting
 from retention.appending import Appending, reaching_log
-from retention.chain import ORIGIN, Chain, Event, Link, Linked, Outcome, Record, public
+from retention.chain import Chain, Event, Link, Linked, Outcome, Record, public
 from retention.connection import script
 from retention.errors import AuditBroken, RetentionError, Unavailable
 from retention.seal import Key
@@ -64,7 +64,7 @@ class Doing(Struct):
 
 
 class Audit:
-    """The audit log of one cell. Raises Unavailable when Redis cannot be reached, AuditBroken after tampering.
+    """The audit log of one cell, begun with its key. Raises Unavailable without Redis, AuditBroken after tampering.
 
     A record is kept for `retention`, and a little longer.
     """
@@ -76,23 +76,12 @@ class Audit:
         self._appending = Appending(redis, self._chain)
         self._trim = script(redis, "trim")
 
-    async def begin(self) -> None:
-        """Begin the log, where there is none; for a key that was just made, and for no other.
-
-        From then on a log without ends is one that was taken away.
-        """
-        with reaching_log():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for end, attested in self._origin().items():
-                    pipe.hsetnx(keyspace.AUDIT_ENDS, end, attested)
-                await pipe.execute()
-
     async def restart(self) -> None:
         """Begin the log anew, in the place of one that was tampered with, which goes. Its first record says so."""
         with reaching_log():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.delete(keyspace.AUDIT, keyspace.AUDIT_ENDS)
-                pipe.hset(keyspace.AUDIT_ENDS, mapping=self._origin())
+                pipe.hset(keyspace.AUDIT_ENDS, mapping=self._chain.origin())
                 await pipe.execute()
         await self.write("volant.audit-log.restart", "success")
 
@@ -206,9 +195,6 @@ class Audit:
     def _ends(self, stored: list[bytes | None]) -> Ends:
         floor, head = stored
         return Ends(self._chain.attested("floor", floor), self._chain.attested("head", head))
-
-    def _origin(self) -> dict[str, bytes]:
-        return {"floor": self._chain.attest("floor", ORIGIN), "head": self._chain.attest("head", ORIGIN)}
 
 
 def _record(

@@ -6,7 +6,6 @@ import resource
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -156,7 +155,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         keyring = await Keyring.open(redis, root)
         if role in ("admin", "worker"):
             await keyring.make_common()
-        audit = await open_audit(redis, keyring, retention=settings.audit_retention)
+        audit = Audit(redis, keyring.audit, retention=settings.audit_retention)
         tenants = Tenants(redis, audit, limits=settings.limits())
         registrations = Registrations(redis, keyring, audit)
         request_log = RequestLog(
@@ -257,14 +256,6 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         )
         await acceptance.close()
         await audit.close()
-
-
-async def open_audit(redis: Redis, keyring: Keyring, *, retention: timedelta) -> Audit:
-    """Return the cell's audit log, begun if its key is new. Raises Unavailable."""
-    audit = Audit(redis, keyring.audit, retention=retention)
-    if keyring.audit_is_new:
-        await audit.begin()
-    return audit
 
 
 def open_audio(settings: CellSettings) -> tuple[AudioStore, LoggedAudio]:

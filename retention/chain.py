@@ -141,5 +141,9 @@ class Chain:
             raise AuditBroken(f"the {end} of the audit log is missing, or was not written by this service")
         return link
 
+    def origin(self) -> dict[str, bytes]:
+        """Return what is stored of the ends of a log that is empty."""
+        return {"floor": self.attest("floor", ORIGIN), "head": self.attest("head", ORIGIN)}
+
     def _hmac(self, label: bytes, seq: int, rest: bytes) -> bytes:
         return hmac.new(self._key.raw(), label + seq.to_bytes(_SEQ) + rest, hashlib.sha256).digest()

@@ -258,12 +258,15 @@ def erasure_status(cell: str) -> None:
         return await (await retention.cells.get(cell)).erasures.status()
 
     found = with_retention(look)
-    click.echo(f"oldest erasure that the files may still show: {_second(found.oldest)}")
-    click.echo(f"nothing is left in them of erasures before: {_second(found.clean_until)}")
+    unknown = "not known" if found.doubts else "none"
+    click.echo(f"oldest erasure that the files may still show: {_second(found.oldest, unknown)}")
+    click.echo(f"nothing is left in them of erasures before: {_second(found.clean_until, unknown)}")
+    for doubt in found.doubts:
+        click.echo(f"but: {doubt}")
 
 
-def _second(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "none"
+def _second(moment: datetime | None, nothing: str = "") -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else nothing
 
 
 @click.command()

@@ -4,11 +4,15 @@ Redis appends to a file what it is told, so that an erased key, though nobody ca
 rewritten from what there is. Erasures note when the oldest of them was that no rewrite has covered; the caretaker has
 the file rewritten, not more often than a setting says. A rewrite covers what was erased before it began.
 
+What runs out by itself is erased at its moment, whoever notes it and when: until then it is overdue in `due`, in the
+request log's list or in `expiring`, and counts from there.
+
 A rewrite that broke off, with Redis or with the process that asked for it, covers nothing. So it counts only when
-Redis has said that it began, is still the same run of Redis, and says that the last one went well.
+Redis has said that it began, is still the same run of Redis, and says that the last one went well. Nor does one count
+for another run: a replica that was promoted has what this one noted, and a file of its own.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +23,13 @@ from redis.exceptions import ResponseError
 
 from retention import keyspace
 from retention.connection import reaching_redis, script
+from retention.entries import parse
+
+_PAGE = 1000
+_WANTED: dict[str, tuple[object, str]] = {
+    "aof_enabled": (1, "Redis writes no append-only file now, and one from before may be there"),
+    "role": ("master", "this Redis is a replica: its file is its own"),
+}
 
 _log = structlog.get_logger()
 
@@ -28,14 +39,19 @@ class Erasures(Struct, frozen=True, kw_only=True):
 
     oldest: datetime | None
     clean_until: datetime | None
+    doubts: tuple[str, ...] = ()
+    """Why they may show older ones: sentences."""
 
 
-def noting(redis: Redis) -> Callable[[Any], Awaitable[None]]:
-    """Return what adds to a pipeline that something is erased in it."""
+def noting(redis: Redis) -> Callable[..., Awaitable[None]]:
+    """Return what adds to a pipeline that something is erased in it.
+
+    Of what runs out by itself it is told, before it is erased, in which sorted set its moments are, and the members.
+    """
     note = script(redis, "noted", "note")
 
-    async def add(pipe: Any) -> None:
-        await note(keys=[keyspace.ERASURES], client=pipe)
+    async def add(pipe: Any, moments: str | None = None, *members: str) -> None:
+        await note(keys=[keyspace.ERASURES, *([moments] if moments else [])], args=members, client=pipe)
 
     return add
 
@@ -46,37 +62,84 @@ class ErasureHorizon:
     def __init__(self, redis: Redis, *, rewrite_every: timedelta) -> None:
         self._redis = redis
         self._every_ms = rewrite_every // timedelta(milliseconds=1)
-        self._begin = script(redis, "rewrite")
+        self._begin = script(redis, "noted", "rewrite")
         self._end = script(redis, "rewritten")
         self._forked = script(redis, "forked")
+        self._told: datetime | None = None
 
     async def status(self) -> Erasures:
         """Return what the files may still show."""
-        with reaching_redis():
-            since, waiting, clean = await self._redis.hmget(keyspace.ERASURES, ["since", "waiting", "clean"])
-        moments = [int(moment) for moment in (since, waiting) if moment is not None]
-        return Erasures(
-            oldest=_moment(min(moments)) if moments else None, clean_until=_moment(int(clean)) if clean else None
-        )
+        moments = [moment async for moment in self._overdue()]  # first: what is noted meanwhile shows below
+        noted, info = await self._noted()
+        moments += [int(noted[name]) for name in ("since", "waiting") if name in noted]
+        oldest = _moment(min(moments)) if moments else None
+        snapshot = _snapshot(info)
+        doubts = [sentence for field, (fit, sentence) in _WANTED.items() if info[field] != fit]
+        if noted.get("rewritten") != info["run_id"]:
+            doubts.append("since Redis started, its file was not rewritten yet: it may be another one than before")
+        clean = None if doubts or "clean" not in noted else _moment(int(noted["clean"]))
+        if snapshot:
+            doubts.append(f"a snapshot (RDB) of {snapshot:%Y-%m-%dT%H:%M:%SZ} shows what was erased since")
+        if clean:
+            clean = min(moment for moment in (clean, oldest, snapshot) if moment)
+        return Erasures(oldest=oldest, clean_until=clean, doubts=tuple(doubts))
 
     async def tend(self) -> None:
         """Have the file rewritten when that is due, and see how the last rewrite went."""
-        with reaching_redis():
-            info = await self._redis.info()
-            waiting, run, forked = await self._redis.hmget(keyspace.ERASURES, ["waiting", "run", "forked"])
+        noted, info = await self._noted()
+        self._warn_of(_snapshot(info))
         busy = bool(info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
         here = str(info["run_id"])
-        if waiting is not None:
-            same = run is not None and run.decode() == here
-            if same and forked and busy:
+        if "waiting" in noted:
+            asked = noted.get("run") == here and "forked" in noted
+            if asked and busy:
                 return
-            await self._ended(well=bool(same and forked) and info["aof_last_bgrewrite_status"] == "ok")
+            if "forked" in noted and not asked:
+                _log.warning("Redis ended as it rewrote its file: remove temp-*.aof from its directory, if it is left")
+            well = info["aof_last_bgrewrite_status"] == "ok" and bool(info["aof_enabled"])
+            await self._ended(int(noted["began"]), well=asked and well)
         if not busy and (began := await self._due(here)):
             await self._rewrite(began)
 
+    async def _noted(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Return what is noted, and what Redis says of itself in the same moment."""
+        with reaching_redis():
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.hgetall(keyspace.ERASURES)
+                pipe.info()
+                noted, info = await pipe.execute()
+        return {name.decode(): value.decode() for name, value in noted.items()}, info
+
+    async def _overdue(self) -> AsyncIterator[int]:
+        """Give the moments at which something ran out that nobody has noted yet: the first one of each kind."""
+        with reaching_redis():
+            seconds, microseconds = await self._redis.time()
+            now = seconds * 1000 + microseconds // 1000
+            for list_ in (keyspace.LOG, keyspace.EXPIRING):
+                for _, moment in await self._redis.zrangebyscore(list_, "-inf", now, start=0, num=1, withscores=True):
+                    yield int(moment)
+            start = 0
+            while due := await self._redis.zrangebyscore(
+                keyspace.DUE, "-inf", now, start=start, num=_PAGE, withscores=True
+            ):
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for entry in (parse(member) for member, _ in due):
+                        pipe.exists(keyspace.job(entry.tenant, entry.job))
+                    there = await pipe.execute()
+                for (_, moment), is_there in zip(due, there, strict=True):
+                    if not is_there:
+                        yield int(moment)
+                        return
+                start += _PAGE
+
+    def _warn_of(self, snapshot: datetime | None) -> None:
+        if snapshot and snapshot != self._told:
+            _log.warning('Redis writes snapshots (RDB), which show what was erased since: set save ""')
+        self._told = snapshot
+
     async def _due(self, run: str) -> int:
         with reaching_redis():
-            return int(await self._begin(keys=[keyspace.ERASURES], args=[run, self._every_ms]))
+            return int(await self._begin(keys=[keyspace.ERASURES, keyspace.EXPIRING], args=[run, self._every_ms]))
 
     async def _rewrite(self, began: int) -> None:
         try:
@@ -85,14 +148,21 @@ class ErasureHorizon:
         except ResponseError as error:
             # Another began in between, and may show what was erased a moment ago; or this Redis does not let us.
             _log.warning("Redis does not rewrite its file", error=type(error).__name__)
-            await self._ended(well=False)
+            await self._ended(began, well=False)
             return
         with reaching_redis():
             await self._forked(keys=[keyspace.ERASURES], args=[began])
 
-    async def _ended(self, *, well: bool) -> None:
+    async def _ended(self, began: int, *, well: bool) -> None:
         with reaching_redis():
-            await self._end(keys=[keyspace.ERASURES], args=[int(well)])
+            await self._end(keys=[keyspace.ERASURES], args=[int(well), began])
+
+
+def _snapshot(info: Mapping[str, Any]) -> datetime | None:
+    """Return when this run of Redis wrote its last snapshot, if any. Redis 6 counts none: to it its start is one."""
+    started = info["server_time_usec"] // 1_000_000 - info["uptime_in_seconds"]
+    wrote = info.get("rdb_saves", info["rdb_last_save_time"] > started + 1)
+    return datetime.fromtimestamp(info["rdb_last_save_time"], UTC) if wrote else None
 
 
 def _moment(milliseconds: int) -> datetime:

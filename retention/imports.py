@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.audit import Audit
 from retention.byok import REFUSED, Algorithm, ImportToken, decrypt, new_nonce, new_pair
-from retention.connection import reaching_redis
+from retention.connection import reaching_redis, script
 from retention.erasures import noting
 from retention.errors import KeyRefused, KeyUnavailable, Unsealable
 from retention.job import TenantId
@@ -46,6 +46,7 @@ class KeyImports:
         self._tenants = tenants
         self._audit = audit
         self._note = noting(redis)
+        self._keep = script(redis, "noted", "keep")
 
     async def token(self, tenant: TenantId) -> ImportToken:
         """Return a new token for a tenant; one that it had is good no more. Raises NotFound."""
@@ -65,7 +66,10 @@ class KeyImports:
         key, context = Key.random(), _context(token)
         kept = _Kept(token=token, key=await self._root.wrap(key, context), sealed=seal(key, private, context))
         with reaching_redis():
-            await self._redis.set(keyspace.import_token(tenant), _encode(kept), px=TOKEN_LIFE)
+            await self._keep(
+                keys=[keyspace.import_token(tenant), keyspace.EXPIRING, keyspace.ERASURES],
+                args=[_encode(kept), TOKEN_LIFE // timedelta(milliseconds=1)],
+            )
         return token
 
     async def material(
@@ -79,8 +83,9 @@ class KeyImports:
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.getdel(keyspace.import_token(tenant))
-                await self._note(pipe)
-                found, _ = await pipe.execute()
+                await self._note(pipe, keyspace.EXPIRING, keyspace.import_token(tenant))
+                pipe.zrem(keyspace.EXPIRING, keyspace.import_token(tenant))
+                found, *_ = await pipe.execute()
         kept = _decode(found) if found is not None else None
         if kept is None or kept.token.id != token:
             raise KeyRefused(REFUSED)

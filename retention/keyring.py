@@ -20,7 +20,8 @@ from typing import TypeVar
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.connection import reaching_redis
+from retention.chain import Chain
+from retention.connection import reaching_redis, script
 from retention.errors import KeyDisabled, KeyUnavailable, Superseded, Unavailable, Unsealable
 from retention.job import CustomerTag, TenantId
 from retention.keys import COMMON, KeyId, TenantKey, Version, created, next_number
@@ -60,7 +61,6 @@ class Keyring:
         index: Key,
         token: Key,
         audit: Key,
-        audit_is_new: bool,
         trust_for: float = TRUST_FOR,
     ) -> None:
         self._keys = keys
@@ -69,27 +69,22 @@ class Keyring:
         self._token = token
         self.audit = audit
         """The key of the audit log's chain."""
-        self.audit_is_new = audit_is_new
-        """Whether it was made just now, so that there is no log yet."""
         self._trust_for = trust_for
         self._unwrapped: dict[tuple[KeyId, int], Key] = {}
         self._read: dict[TenantId, tuple[_Keys, float]] = {}
 
     @classmethod
     async def open(cls, redis: Redis, root: RootProvider, *, trust_for: float = TRUST_FOR) -> "Keyring":
-        """Return the cell's keyring, making its index key and token key at the very first start.
+        """Return the cell's keyring, making the service's keys at the very first start, and beginning the audit log.
 
         Raises KeyUnavailable when the cell's keys were wrapped by another root.
         """
-        with reaching_redis():
-            audit_is_new = not await redis.hexists(keyspace.WRAPPED_KEYS, f"{_AUDIT}@{_VERSION}")
         return cls(
             keys=TenantKeys(redis),
             root=root,
             index=await _service_key(redis, root, _INDEX, Kind.INDEX_KEY),
             token=await _service_key(redis, root, _TOKEN, Kind.TOKEN_KEY),
             audit=await _service_key(redis, root, _AUDIT, Kind.AUDIT_KEY),
-            audit_is_new=audit_is_new,
             trust_for=trust_for,
         )
 
@@ -285,9 +280,17 @@ async def _service_key(redis: Redis, root: RootProvider, name: str, kind: Kind) 
     with reaching_redis():
         wrapped = await redis.hget(keyspace.WRAPPED_KEYS, field)
     if wrapped is None:
-        fresh = await root.wrap(Key.random(), context)
+        key = Key.random()
+        fresh = await root.wrap(key, context)
         with reaching_redis():
-            await redis.hsetnx(keyspace.WRAPPED_KEYS, field, fresh)
+            if kind is Kind.AUDIT_KEY:
+                # From then on a log without ends is one that was taken away.
+                begin, ends = script(redis, "begin"), Chain(key).origin()
+                await begin(
+                    keys=[keyspace.WRAPPED_KEYS, keyspace.AUDIT_ENDS], args=[field, fresh, ends["floor"], ends["head"]]
+                )
+            else:
+                await redis.hsetnx(keyspace.WRAPPED_KEYS, field, fresh)
             wrapped = await redis.hget(keyspace.WRAPPED_KEYS, field)
     try:
         return await root.unwrap(wrapped or b"", context)

@@ -29,6 +29,12 @@ TENANT_KEYS = "volant:tenantkeys"
 ERASURES = "volant:erasures"
 """Hash of what Redis's files may still show of what was erased, see `retention.erasures`."""
 
+EXPIRING = "volant:erasures:expiring"
+"""Sorted set of keys that run out by themselves and hold key material, scores the moments in unix milliseconds.
+
+Of what is in DUE and LOG those tell.
+"""
+
 OFFER = "volant:offer"
 """What the workers' engine serves."""
 
@@ -92,7 +98,9 @@ PERSISTENT = (
     WRAPPED_KEYS,
     TENANT_KEYS,
     ERASURES,
+    EXPIRING,
     OFFER,
+    LOG,
     AUDIT,
     AUDIT_ENDS,
     *RECOGNITION[:3],

@@ -246,11 +246,11 @@ class RequestLog:
         """Remove entries with their keys, in one step; then the bytes of their audio."""
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:
+                await self._note(pipe, keyspace.LOG, *map(member, entries))
                 for entry in entries:
                     pipe.delete(keyspace.logged(entry.tenant, entry.job))
                     for list_ in logged_lists(entry):
                         pipe.zrem(list_, member(entry))
-                await self._note(pipe)
                 await pipe.execute()
         for tenant in {entry.tenant for entry in entries}:
             await self._audio.remove(tenant, *(entry.job for entry in entries if entry.tenant == tenant))

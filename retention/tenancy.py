@@ -221,11 +221,12 @@ class Tenancy:
         try:
             if place.name in (await self._tenants.get(tenant)).cells:
                 return
-            await place.tenants.dismiss(tenant)
-            if place.name in (await self._tenants.get(tenant)).cells:
-                await self._publish(tenant)
-            else:
-                await place.keyring.remove(tenant, unless_known=True)
+            async with place.audit.recording("volant.tenant.delete", tenant=tenant, detail="copy"):
+                await place.tenants.dismiss(tenant)
+                if place.name in (await self._tenants.get(tenant)).cells:
+                    await self._publish(tenant)
+                else:
+                    await place.keyring.remove(tenant, unless_known=True)
         except NotFound:
             await _clear(place, tenant)
 

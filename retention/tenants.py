@@ -13,6 +13,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +27,7 @@ from retention import keyspace
 from retention.acting import act_as_key
 from retention.audit import Audit
 from retention.cell_settings import HOME
+from retention.chain import Event
 from retention.connection import reaching_redis, script
 from retention.errors import CellRefused, LimitReached, NotFound, Superseded
 from retention.job import TenantId
@@ -109,8 +111,15 @@ class Tenants:
 
     async def copy(self, tenant: Tenant) -> None:
         """Know a tenant of the installation in this cell, too, as the home cell knows it."""
-        with reaching_redis():
-            await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
+        known = None
+        with suppress(NotFound):
+            known = await self.get(tenant.id)
+        if known == tenant:
+            return
+        event: Event = "volant.tenant.update" if known else "volant.tenant.create"
+        async with self._audit.recording(event, tenant=tenant.id, detail="copy"):
+            with reaching_redis():
+                await self._redis.hset(keyspace.TENANTS, tenant.id, msgspec.json.encode(tenant))
 
     async def get(self, tenant: TenantId) -> Tenant:
         """Return what is known of a tenant. Raises NotFound."""

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from deploy.acl import make_users
 from deploy.processes import RedisServer, find_redis_server, temporary_directory
 from deploy.stack import Stack
-from retention.bootstrap import open_audit
+from retention.audit import Audit
 from retention.keyring import Keyring
 from retention.keyspace import OFFER, PERSISTENT
 from retention.privileges import FORBIDDEN
@@ -119,7 +119,7 @@ async def tenants_of(stack: Stack) -> AsyncIterator[Tenants]:
         root = FileRoot.open(stack.data / "root.key", create=True)
         keyring = await Keyring.open(redis, root)
         await keyring.make_common()
-        audit = await open_audit(redis, keyring, retention=timedelta(days=365))
+        audit = Audit(redis, keyring.audit, retention=timedelta(days=365))
         yield Tenants(redis, audit)
 
 

@@ -27,7 +27,9 @@ local time = redis.call('TIME')
 local left = tonumber(ARGV[6]) - (time[1] * 1000 + math.floor(time[2] / 1000))
 for i = 5, #KEYS do
   redis.call('ZADD', KEYS[i], i == 5 and ARGV[6] or ARGV[5], ARGV[4])
-  if redis.call('PTTL', KEYS[i]) < left then
+  if i == 5 then
+    redis.call('PERSIST', KEYS[i]) -- it tells when its last entry ran out
+  elseif redis.call('PTTL', KEYS[i]) < left then
     redis.call('PEXPIREAT', KEYS[i], ARGV[6])
   end
 end

@@ -1,6 +1,11 @@
--- Note that something was erased that Redis's files still show. Put before the scripts that erase.
-local function note_erasure(key)
+-- Note that something was erased that Redis's files still show, at this moment (unix ms), or now when none is given: it
+-- is what ran out by itself, and not later. Put before the scripts that erase.
+local function note_erasure(key, moment)
   local time = redis.call('TIME')
-  redis.call('HSETNX', key, 'since', time[1] * 1000 + math.floor(time[2] / 1000))
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  moment = math.min(tonumber(moment or now), now)
+  if moment < tonumber(redis.call('HGET', key, 'since') or math.huge) then
+    redis.call('HSET', key, 'since', moment)
+  end
 end
 

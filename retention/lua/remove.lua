@@ -12,13 +12,14 @@ if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'revision') ~= ARGV[1] then
 end
 local there = redis.call('EXISTS', KEYS[1])
 local hashes = tonumber(ARGV[3])
+-- One that ran out was to be looked at in that moment.
+note_erasure(KEYS[#KEYS - 1], there == 0 and redis.call('ZSCORE', KEYS[hashes + 1], ARGV[2]) or nil)
 for i = 1, hashes do
   redis.call('DEL', KEYS[i])
 end
 for i = hashes + 1, #KEYS - 2 do
   redis.call('ZREM', KEYS[i], ARGV[2])
 end
-note_erasure(KEYS[#KEYS - 1])
 
 local waiting = KEYS[#KEYS]
 local id = string.match(ARGV[2], '/(.-)/')

@@ -1,6 +1,7 @@
 """What the tests of the audit log share: reading it, and putting something else in its place."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import redis as blocking
@@ -8,8 +9,15 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.audit import Audit
-from retention.chain import Linked, Record
+from retention.chain import Chain, Linked, Record
+from retention.seal import Key
 from tests.integration.cell import Cell
+
+
+async def begun(redis: Redis, key: Key, *, retention: timedelta) -> Audit:
+    """Return a log that is empty, as a keyring leaves it that makes its key."""
+    await redis.hset(keyspace.AUDIT_ENDS, mapping=Chain(key).origin())
+    return Audit(redis, key, retention=retention)
 
 
 async def verified(audit: Audit) -> list[Linked]:

@@ -13,7 +13,6 @@ from retention import keyspace
 from retention.accepting import JobAcceptance
 from retention.audio_directory import AudioDirectory
 from retention.audit import Audit
-from retention.bootstrap import open_audit
 from retention.caretaking import Caretaker
 from retention.custody import Custody
 from retention.erasures import ErasureHorizon
@@ -216,7 +215,7 @@ async def open_cell(
     provider = FileRoot(root or Key.random())
     keyring = await Keyring.open(redis, provider, trust_for=0)
     await keyring.make_common()
-    audit = await open_audit(redis, keyring, retention=YEAR)
+    audit = Audit(redis, keyring.audit, retention=YEAR)
     log = RequestLog(redis, store=store, audio=logged, keyring=keyring, retention=request_log)
     if request_log:
         await logged.prepare()

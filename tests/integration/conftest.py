@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from deploy.processes import RedisServer
+from deploy.processes import RedisServer, temporary_directory
 from tests.commands import Run, volant
 from tests.integration.buyer import Buyer, bought
-from tests.integration.cell import Cell, open_cell
+from tests.integration.cell import HOUR, Cell, open_cell
 from tests.integration.installation import Installation, installed
+from tests.integration.shown import Files
+from tests.stack import end_tasks
 
 
 @pytest.fixture
@@ -52,3 +54,16 @@ def settings(redis_server: RedisServer, nothing_is_kept_forever: None, tmp_path:
 def run(settings: dict[str, str]) -> Run:
     """Give what runs `volant` in this installation."""
     return partial(volant, **settings)
+
+
+@pytest.fixture
+async def files(tmp_path: Path) -> AsyncIterator[Files]:
+    """Give a Redis of its own with its directory, and a cell in it that has a request log."""
+    with temporary_directory() as directory:
+        server = RedisServer(directory / "redis")
+        redis = Redis.from_url(server.url)
+        cell = await open_cell(redis, tmp_path / "audio", request_log=HOUR)
+        yield Files(directory=directory / "redis", server=server, cell=cell)
+        await end_tasks()
+        await redis.aclose()
+        server.stop()

@@ -11,13 +11,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from retention import keyspace
 from retention.acting import act_as_key, act_as_operator, acting, begin_request
-from retention.audit import Audit
 from retention.chain import Event, public
 from retention.errors import CustomerErased, JobProcessing, NotFound, TenantGone, Unavailable
 from retention.job import TenantId
 from retention.request_log import Logged
 from retention.seal import Key
-from tests.integration.audited import records, since, snapshot, told, verified
+from tests.integration.audited import begun, records, since, snapshot, told, verified
 from tests.integration.cell import RESULTS, YEAR, Cell, spoken
 from tests.integration.logged import WILLING
 
@@ -30,8 +29,7 @@ URL = "https://receiver.example/path?secret=whispered"
 
 async def test_a_new_log_is_whole_and_empty(redis: Redis) -> None:
     """It has ends, and nothing between."""
-    audit = Audit(redis, Key.random(), retention=YEAR)
-    await audit.begin()
+    audit = await begun(redis, Key.random(), retention=YEAR)
     assert await verified(audit) == []
     ends = await audit.ends()
     assert ends.floor == ends.head

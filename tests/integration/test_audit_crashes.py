@@ -15,6 +15,9 @@ from redis.asyncio.client import Pipeline
 
 from retention import keyspace
 from retention.job import TenantId
+from retention.keyring import Keyring
+from retention.roots.file import FileRoot
+from retention.seal import Key
 from tests.integration.audited import records
 from tests.integration.cell import Cell, open_cell
 
@@ -208,3 +211,24 @@ async def test_a_repetition_is_told_by_records_of_its_own(cell: Cell) -> None:
     assert [each.outcome for each in found] == ["pending", "pending", "success"]
     assert len({each.transaction for each in found}) == 2
     assert await cell.redis.hlen(keyspace.TENANTS) == 0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_first_start_that_broke_off_leaves_no_log_that_takes_nothing(
+    redis: Redis, tmp_path: Path, *, after: bool
+) -> None:
+    """Wherever it did: the next one begins the log, or finds it begun, and records go into it."""
+    root, at, told = Key.random(), 0, True
+    while told:
+        at += 1
+        await redis.flushall()
+        with pytest.MonkeyPatch.context() as patch:
+            Mortal(patch, at=at, after=after)
+            try:
+                await Keyring.open(redis, FileRoot(root))
+                told = False
+            except Killed:
+                pass
+        cell = await open_cell(redis, tmp_path / str(at), root=root)
+        assert [each.outcome for each in await records(cell.audit)] == ["pending", "success"]
+    assert at > 3 * 3

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from deploy.processes import RedisServer
 from retention.audit import Audit
 from retention.errors import AuditBroken
-from tests.integration.audited import Stored, client_of, verified
+from tests.integration.audited import Stored, begun, client_of, verified
 from tests.integration.cell import YEAR
 from tests.integration.test_audit_tampering import KEY, write
 
@@ -88,8 +88,7 @@ def _original(url: str) -> Stored:
 
         async def make() -> None:
             async with Redis.from_url(url) as redis:
-                audit = Audit(redis, KEY, retention=YEAR)
-                await audit.begin()
+                audit = await begun(redis, KEY, retention=YEAR)
                 await write(audit)
 
         asyncio.run(make())

@@ -16,7 +16,7 @@ from retention.appending import AT_ONCE
 from retention.audit import Audit
 from retention.chain import Link, Record
 from retention.seal import Key
-from tests.integration.audited import records, since, snapshot, verified
+from tests.integration.audited import begun, records, since, snapshot, verified
 from tests.integration.cell import YEAR, Cell
 from tests.integration.installation import installed
 
@@ -84,8 +84,7 @@ async def test_a_lost_reply_doubles_nothing(
 async def test_records_go_when_their_time_is_over(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """And no other; the rest is whole and goes on, also when nothing is left."""
     key = Key.random()
-    audit = Audit(redis, key, retention=timedelta(hours=1))
-    await audit.begin()
+    audit = await begun(redis, key, retention=timedelta(hours=1))
     for age in (3, 2, 0, 5):  # the last by a clock that was wrong: what is before it stays, and so does it
         await aged(audit, monkeypatch, hours=age)
     assert await audit.trim() == 2
@@ -112,8 +111,7 @@ async def aged(audit: Audit, monkeypatch: pytest.MonkeyPatch, *, hours: int) -> 
 
 async def test_trimming_makes_nothing_good(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a record was changed or taken out, nothing goes, and the break stays to be seen."""
-    audit = Audit(redis, Key.random(), retention=timedelta(hours=1))
-    await audit.begin()
+    audit = await begun(redis, Key.random(), retention=timedelta(hours=1))
     for _ in range(4):
         await aged(audit, monkeypatch, hours=2)
     await redis.xdel(keyspace.AUDIT, "2-0")
@@ -126,8 +124,7 @@ async def test_a_long_log_is_trimmed_and_read_in_pages(redis: Redis, monkeypatch
     """More than one page, more than one call; read while it is trimmed and appended to, it is whole."""
     monkeypatch.setattr("retention.audit._PAGE", 10)
     monkeypatch.setattr("retention.audit._TRIMMED_AT_ONCE", 20)
-    audit = Audit(redis, Key.random(), retention=timedelta(hours=-1))
-    await audit.begin()
+    audit = await begun(redis, Key.random(), retention=timedelta(hours=-1))
     await asyncio.gather(*(audit.write("volant.access.deny", "denied") for _ in range(65)))
     seen: list[int] = []
     async for page in audit.pages():
@@ -142,8 +139,7 @@ async def test_a_long_log_is_trimmed_and_read_in_pages(redis: Redis, monkeypatch
 async def test_two_that_trim_at_once_are_one(redis: Redis) -> None:
     """The second finds another floor; a repetition after a lost reply is no second."""
     key = Key.random()
-    audits = [Audit(redis, key, retention=timedelta(hours=-1)) for _ in range(2)]
-    await audits[0].begin()
+    audits = [await begun(redis, key, retention=timedelta(hours=-1)) for _ in range(2)]
     await audits[0].write("volant.access.deny", "denied")
     assert sorted(await asyncio.gather(*(audit.trim() for audit in audits))) in ([0, 1], [1, 1])
     assert await verified(audits[0]) == []
@@ -151,8 +147,7 @@ async def test_two_that_trim_at_once_are_one(redis: Redis) -> None:
 
 async def test_a_floor_moves_only_from_where_it_was_looked_at(redis: Redis) -> None:
     """A late call moves it neither back nor on; one whose reply was lost has moved it."""
-    audit = Audit(redis, Key.random(), retention=YEAR)
-    await audit.begin()
+    audit = await begun(redis, Key.random(), retention=YEAR)
     for _ in range(3):
         await audit.write("volant.access.deny", "denied")
     origin, first, second, _ = [(await audit.ends()).floor, *(each.link for each in await verified(audit))]
@@ -198,8 +193,7 @@ def append(url: str, key: bytes, process: int, times: int) -> None:
 async def test_three_processes_make_one_chain(redis: Redis, redis_server: RedisServer) -> None:
     """Each record is there once, without a gap, and each process's own are in its order."""
     key = Key.random()
-    audit = Audit(redis, key, retention=YEAR)
-    await audit.begin()
+    audit = await begun(redis, key, retention=YEAR)
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=append, args=(redis_server.url, key.raw(), number, 200)) for number in range(3)]
     for process in processes:

@@ -15,7 +15,7 @@ from retention.audit import Audit
 from retention.chain import Chain, Link, Record
 from retention.errors import AuditBroken
 from retention.seal import Key
-from tests.integration.audited import Stored, client_of, verified
+from tests.integration.audited import Stored, begun, client_of, verified
 from tests.integration.cell import YEAR, Cell, open_cell
 
 LENGTH = 9
@@ -38,8 +38,7 @@ async def write(audit: Audit, times: int = LENGTH) -> None:
 @pytest.fixture
 async def stored(redis: Redis, redis_server: RedisServer) -> Stored:
     """Give what Redis holds of a log of nine records."""
-    audit = Audit(redis, KEY, retention=YEAR)
-    await audit.begin()
+    audit = await begun(redis, KEY, retention=YEAR)
     await write(audit)
     assert len(await verified(audit)) == LENGTH
     return Stored.of(client_of(redis_server.url))
@@ -202,8 +201,7 @@ async def test_something_else_in_its_place_is_seen(redis: Redis, redis_server: R
 async def test_records_of_another_cell_do_not_fit(redis: Redis, redis_server: RedisServer, stored: Stored) -> None:
     """Neither behind ours nor in their place: its key is another."""
     await redis.flushdb()
-    other = Audit(redis, Key.random(), retention=YEAR)
-    await other.begin()
+    other = await begun(redis, Key.random(), retention=YEAR)
     await write(other)
     foreign = Stored.of(client_of(redis_server.url))
     audit = Audit(redis, KEY, retention=YEAR)

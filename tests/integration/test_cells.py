@@ -19,6 +19,7 @@ from retention.cell_settings import HOME
 from retention.cells import Cell, Cells
 from retention.errors import CellRefused, KeyUnavailable, NotFound, SettingsError, Unavailable
 from retention.settings import Settings
+from tests.integration.audited import told
 from tests.integration.installation import Installation, settings_of
 from tests.stack import wait_until
 
@@ -214,6 +215,30 @@ async def test_two_tenants_cannot_both_have_the_last_cell(installation: Installa
     assert len(created) == 1
     assert sum(isinstance(outcome, CellRefused) for outcome in outcomes) == 4
     assert await installation.acme_redis.hkeys("volant:tenants") == [created[0].id.encode()]
+
+
+async def test_a_cells_own_log_tells_what_came_into_it_and_went(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a tenant that it knows: learned of, changed, forgotten with its key. Telling it the same again is nothing."""
+    tenancy, log = installation.retention.tenancy, installation.acme.audit
+
+    def twice(*events: str) -> list[tuple[str, str]]:
+        return [(event, outcome) for event in events for outcome in ("pending", "success")]
+
+    tenant = await tenancy.create("one", cell="acme")
+    await tenancy.update(tenant.id, name="other")
+    await tenancy.update(tenant.id, name="other")
+    assert await told(log) == twice("volant.tenant.create", "volant.tenant.update")
+    start = (await log.ends()).head.seq
+
+    async def unseen(*_: object) -> None:
+        """Have it refused in the step that counts."""
+
+    monkeypatch.setattr(tenancy, "_check", unseen)
+    with pytest.raises(CellRefused):
+        await tenancy.create("late", plan="premium", cell="acme")
+    assert await told(log, since=start) == twice("volant.tenant.create", "volant.key.create", "volant.tenant.delete")
 
 
 async def test_a_move_that_is_refused_at_the_last_moment_leaves_nothing_behind(

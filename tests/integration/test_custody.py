@@ -480,7 +480,6 @@ async def test_what_was_read_of_a_key_allows_for_a_moment_and_never_refuses(cell
         index=cell.keyring._index,
         token=cell.keyring._token,
         audit=cell.keyring.audit,
-        audit_is_new=False,
         trust_for=60,
     )
     wrapped = await patient.wrap(Key.random(), cell.tenant, "x")

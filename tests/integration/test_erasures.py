@@ -1,6 +1,6 @@
 """What Redis's files show of what was erased: what notes it, and what is left after a rewrite."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,121 +8,77 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 
-from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
-from retention.erasures import ErasureHorizon
-from retention.job import Job, TenantId
+from retention.job import TenantId
 from tests.integration.cell import HOUR, SUBMISSION, Cell, open_cell
-from tests.stack import end_tasks, wait_until
-
-_PIECE = 12  # bytes: what is compressed stays in runs of 32 that begin anywhere
-
-
-@pytest.fixture
-async def files(tmp_path: Path) -> AsyncIterator[tuple[Path, RedisServer, Cell]]:
-    """Give a Redis of its own with its directory, and a cell in it."""
-    with temporary_directory() as directory:
-        server = RedisServer(directory / "redis")
-        redis = Redis.from_url(server.url)
-        yield directory / "redis", server, await open_cell(redis, tmp_path / "audio", request_log=HOUR)
-        await end_tasks()
-        await redis.aclose()
-        server.stop()
-
-
-def horizon(cell: Cell, *, every: timedelta = timedelta(0)) -> ErasureHorizon:
-    return ErasureHorizon(cell.redis, rewrite_every=every)
-
-
-async def wrapped_key(cell: Cell, job: Job) -> bytes:
-    key: bytes = await cell.redis.hget(keyspace.job(job.tenant, job.id), "key")
-    assert len(key) > 4 * _PIECE
-    return key
-
-
-def shown(directory: Path, key: bytes) -> bool:
-    """Tell whether any file holds a part of a wrapped key that is random."""
-    secret = key.partition(b":")[2]
-    content = b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
-    return any(secret[start : start + _PIECE] in content for start in range(len(secret) - _PIECE))
-
-
-async def rewritten(found: ErasureHorizon) -> None:
-    async def clean() -> bool:
-        await found.tend()
-        return (await found.status()).oldest is None
-
-    await wait_until(clean)
+from tests.integration.shown import Files, horizon, rewritten, vanished, wrapped_key
+from tests.stack import wait_until
 
 
 async def test_no_file_shows_the_key_of_an_erased_job_after_the_horizon(
-    files: tuple[Path, RedisServer, Cell],
+    files: Files,
 ) -> None:
     """Before the rewrite one does, and says so; the key of a job that is not erased stays."""
-    directory, _, cell = files
+    cell = files.cell
     erased, kept = await cell.submit(), await cell.submit()
     keys = {job.id: await wrapped_key(cell, job) for job in (erased, kept)}
     began = await cell.store.now()
     await cell.jobs.delete(cell.tenant, erased.id)
-    found = horizon(cell)
+    found = horizon(cell.redis)
     status = await found.status()
     assert status.oldest is not None
     assert began <= status.oldest <= await cell.store.now()
-    assert shown(directory, keys[erased.id])
+    assert files.show(keys[erased.id])
     await rewritten(found)
     status = await found.status()
     assert status.clean_until is not None
     assert began <= status.clean_until
-    await wait_until(lambda: _not(shown(directory, keys[erased.id])))
-    assert shown(directory, keys[kept.id])
+    await vanished(files, keys[erased.id])
+    assert files.show(keys[kept.id])
 
 
-async def _not(value: object) -> bool:
-    return not value
-
-
-async def test_a_rewrite_that_broke_off_with_redis_covers_nothing(files: tuple[Path, RedisServer, Cell]) -> None:
+async def test_a_rewrite_that_broke_off_with_redis_covers_nothing(files: Files) -> None:
     """The erasure still waits, as old as it was."""
-    _, server, cell = files
+    server, cell = files.server, files.cell
     job = await cell.submit()
     await cell.jobs.delete(cell.tenant, job.id)
-    found = horizon(cell)
+    found = horizon(cell.redis)
     oldest = (await found.status()).oldest
     await found.tend()
     server.restart()
     await cell.redis.connection_pool.disconnect()
     assert (await found.status()).oldest == oldest
-    await horizon(cell, every=HOUR).tend()
+    await horizon(cell.redis, every=HOUR).tend()
     assert (await found.status()).oldest == oldest
     assert (await found.status()).clean_until is None
     await rewritten(found)
 
 
-async def test_a_rewrite_that_nobody_asked_redis_for_covers_nothing(files: tuple[Path, RedisServer, Cell]) -> None:
+async def test_a_rewrite_that_nobody_asked_redis_for_covers_nothing(files: Files) -> None:
     """Whoever was about to ask was killed."""
-    _, _, cell = files
+    cell = files.cell
     job = await cell.submit()
     await cell.jobs.delete(cell.tenant, job.id)
-    found = horizon(cell)
+    found = horizon(cell.redis)
     oldest = (await found.status()).oldest
     assert await found._due(str((await cell.redis.info())["run_id"]))
-    await horizon(cell, every=HOUR).tend()
+    await horizon(cell.redis, every=HOUR).tend()
     assert (await found.status()).oldest == oldest
     assert await cell.redis.hget(keyspace.ERASURES, "since") is not None
 
 
 async def test_the_file_is_rewritten_no_more_often_than_the_setting_says(
-    files: tuple[Path, RedisServer, Cell],
+    files: Files,
 ) -> None:
     """What is erased soon after a rewrite waits; without an erasure there is none."""
-    _, _, cell = files
-    found = horizon(cell, every=HOUR)
-    await cell.redis.delete(keyspace.ERASURES)
-    await found.tend()
-    assert not await cell.redis.exists(keyspace.ERASURES)
-    for job in (await cell.submit(), await cell.submit()):
-        await cell.jobs.delete(cell.tenant, job.id)
-        await rewritten(horizon(cell)) if not await cell.redis.hexists(keyspace.ERASURES, "clean") else None
+    cell = files.cell
+    await rewritten(horizon(cell.redis))
+    before = await cell.redis.hgetall(keyspace.ERASURES)
+    await horizon(cell.redis).tend()
+    assert await cell.redis.hgetall(keyspace.ERASURES) == before
+    found = horizon(cell.redis, every=HOUR)
+    job = await cell.submit()
+    await cell.jobs.delete(cell.tenant, job.id)
     before = await cell.redis.hgetall(keyspace.ERASURES)
     assert b"since" in before
     await found.tend()
@@ -130,12 +86,12 @@ async def test_the_file_is_rewritten_no_more_often_than_the_setting_says(
 
 
 async def test_what_is_erased_while_a_file_is_rewritten_waits_for_the_next(
-    files: tuple[Path, RedisServer, Cell],
+    files: Files,
 ) -> None:
     """The rewrite began before."""
-    _, _, cell = files
+    cell = files.cell
     first, second = await cell.submit(), await cell.submit()
-    found = horizon(cell)
+    found = horizon(cell.redis)
     await cell.jobs.delete(cell.tenant, first.id)
     await found.tend()
     between = await cell.store.now()
@@ -145,7 +101,7 @@ async def test_what_is_erased_while_a_file_is_rewritten_waits_for_the_next(
     assert oldest <= between
 
     async def the_first_ended() -> bool:
-        await horizon(cell, every=HOUR).tend()
+        await horizon(cell.redis, every=HOUR).tend()
         oldest = (await found.status()).oldest
         return oldest is not None and oldest >= between
 
@@ -256,10 +212,10 @@ async def test_every_way_to_erase_is_noted(
     """With the moment of the first one."""
     cell = await open_cell(redis, tmp_path / "audio", request_log=HOUR)
     await way(cell)
-    first = (await horizon(cell).status()).oldest
+    first = (await horizon(cell.redis).status()).oldest
     assert first is not None
     await delete_another(cell)
-    assert (await horizon(cell).status()).oldest == first
+    assert (await horizon(cell.redis).status()).oldest == first
 
 
 async def delete_another(cell: Cell) -> None:

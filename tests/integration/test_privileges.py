@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from structlog.testing import capture_logs
 
 from deploy.acl import ROLES, make_users
 from deploy.processes import RedisServer, temporary_directory
-from retention.bootstrap import open_audit
+from retention import keyspace
+from retention.audit import Audit
 from retention.job import RegistrationId
 from retention.keyring import Keyring
 from retention.privileges import FORBIDDEN, Privileges, Role
@@ -19,6 +21,7 @@ from retention.registrations import Registration, Registrations
 from retention.roots.file import FileRoot
 from retention.seal import Key
 from retention.tenants import Tenants
+from tests.commands import volant
 from tests.missing import lacking
 from tests.stack import users_under_test
 
@@ -125,7 +128,7 @@ async def test_roles_may_do_what_cells_ask_of_them(guarded: tuple[RedisServer, P
     """The front brings callback URLs into another cell, and takes them back; a command moves a tenant."""
     admin, api = as_role(guarded, "admin"), as_role(guarded, "api")
     keyring = await Keyring.open(admin, FileRoot(Key.random()))
-    audit = await open_audit(admin, keyring, retention=timedelta(days=1))
+    audit = Audit(admin, keyring.audit, retention=timedelta(days=1))
     await keyring.make_common()
     tenants = Tenants(admin, audit)
     now = datetime.now(UTC)
@@ -139,3 +142,39 @@ async def test_roles_may_do_what_cells_ask_of_them(guarded: tuple[RedisServer, P
     assert await front.find(tenant, known.url)
     await admin.aclose()
     await api.aclose()
+
+
+@pytest.mark.parametrize("role", ["api", "worker", "notifier"])
+def test_whoever_empties_the_audit_log_with_a_roles_password_is_seen(
+    guarded: tuple[RedisServer, Path], tmp_path: Path, role: Role
+) -> None:
+    """No rule forbids an argument of `XADD`. With the ends of the day it began it takes a checkpoint to see it."""
+    server, users = guarded
+    with blocking.Redis.from_url(server.url) as client:
+        client.flushall()
+    run = partial(
+        volant,
+        redis_url=server.url,
+        redis_user="admin",
+        redis_password_file=str(users / "admin.password"),
+        root_key_file=str(tmp_path / "root.key"),
+        create_root_key="true",
+        audio=str(tmp_path / "audio"),
+    )
+    checkpoint = str(tmp_path / "checkpoint")
+    password = (users / f"{role}.password").read_text()
+    with blocking.Redis.from_url(server.url, username=role, password=password) as thief:
+        assert run("audit", "verify").stdout == "whole, and empty\n"
+        first = dict(zip(("floor", "head"), thief.hmget(keyspace.AUDIT_ENDS, ["floor", "head"]), strict=True))
+        run("tenant", "create", "x")
+        assert run("audit", "export", "--checkpoint", checkpoint).exit_code == 0
+        thief.xadd(keyspace.AUDIT, {"x": "y"}, maxlen=0, approximate=False)
+        refused = run("audit", "verify")
+        said = "Error: the audit log ends with record 0, and should with record 2\n"
+        assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", said)
+        thief.hset(keyspace.AUDIT_ENDS, mapping=first)
+    assert run("audit", "verify").stdout == "whole, and empty\n"
+    refused = run("audit", "verify", "--checkpoint", checkpoint)
+    said = "Error: the log does not go on from the checkpoint: its record 2 is another one or missing\n"
+    assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", said)
+    assert run("tenant", "create", "y").exit_code == 1

@@ -87,6 +87,7 @@ PAGE = (
         (
             "integration/test_erasures::test_no_file_shows_the_key_of_an_erased_job_after_the_horizon",
             "integration/test_erasures::test_every_way_to_erase_is_noted",
+            "integration/test_erasures_by_time::test_what_ran_out_counts_from_its_moment",
         ),
     ),
     Sentence(
