@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import redis as blocking
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 from structlog.testing import capture_logs
 
 from deploy.acl import ROLES, make_users
 from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
 from retention.audit import Audit
-from retention.job import RegistrationId
+from retention.erasures import ErasureHorizon
+from retention.job import RegistrationId, TenantId
 from retention.keyring import Keyring
 from retention.privileges import FORBIDDEN, Privileges, Role
 from retention.registrations import Registration, Registrations
@@ -142,6 +144,24 @@ async def test_roles_may_do_what_cells_ask_of_them(guarded: tuple[RedisServer, P
     assert await front.find(tenant, known.url)
     await admin.aclose()
     await api.aclose()
+
+
+async def test_a_worker_removes_an_import_token_that_ran_out_and_cannot_read_it(
+    guarded: tuple[RedisServer, Path],
+) -> None:
+    """It has the file rewritten that still shows it."""
+    worker, admin = as_role(guarded, "worker"), as_role(guarded, "admin")
+    token = keyspace.import_token(TenantId("0" * 16))
+    await admin.set(token, "kept", px=60_000)
+    await admin.zadd(keyspace.EXPIRING, {token: 1})
+    with pytest.raises(NoPermissionError):
+        await worker.get(token)
+    await ErasureHorizon(worker, rewrite_every=timedelta(0)).tend()
+    assert not await admin.exists(token, keyspace.EXPIRING)
+    status = await ErasureHorizon(admin, rewrite_every=timedelta(0)).status()
+    assert status.oldest == datetime.fromtimestamp(0.001, UTC)
+    await worker.aclose()
+    await admin.aclose()
 
 
 @pytest.mark.parametrize("role", ["api", "worker", "notifier"])
