@@ -221,7 +221,7 @@ class Keyring:
         try:
             key = await self._root.unwrap(version.wrapped, _rooted(Kind.TENANT_KEY, id_, version.number))
         except KeyUnavailable as error:
-            # The record says that there is such a key. A root that was disabled may be enabled: no job fails meanwhile.
+            # The record says that there is such a key, and may be mended: no job fails meanwhile.
             raise Unavailable(f"the root does not open the key {id_}@{version.number}") from error
         self._unwrapped[name] = key
         asyncio.get_running_loop().call_later(FORGET_AFTER, self._unwrapped.pop, name, None)
