@@ -122,7 +122,7 @@ class Custody:
         async with self._recorded("volant.key.enable", id_):
             key = await self._move(id_, keys.enabled)
             await self._resume(key)
-        return key
+        return await self._deactivated(key)
 
     async def destroy(self, id_: KeyId, *, grace: timedelta | None) -> TenantKey:
         """Make a key useless at once: until the grace period ends it can be restored; None: it is gone for good.
@@ -138,10 +138,11 @@ class Custody:
 
     async def restore(self, id_: KeyId) -> TenantKey:
         """Take a destruction back. Imported material is to be imported again before."""
+        now = await self._keys.now()
         async with self._recorded("volant.key.restore", id_):
-            key = await self._move(id_, keys.restored)
+            key = await self._move(id_, functools.partial(keys.restored, now=now))
             await self._resume(key)
-        return key
+        return await self._deactivated(key)
 
     async def progress(self, key: TenantKey) -> tuple[int, int]:
         """Return how many data keys are under the newest version of a key, and how many are to be, about."""
@@ -196,10 +197,8 @@ class Custody:
                 continue  # changed meanwhile, or gone: the next round sees to it
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
-        if key.expires and key.expires <= now and key.state in (KeyState.ACTIVE, KeyState.SUSPENDED):
-            async with self._recorded("volant.key.expire", key.id):
-                await self._keys.write(keys.expired(key))
-        elif key.purge_at and key.purge_at <= now:
+        key = await self._deactivated(key)
+        if key.is_past_its_grace(now):
             async with self._recorded("volant.key.purge", key.id):
                 key = keys.destroyed(key, purge_at=None)
                 await self._keys.write(key)
@@ -208,6 +207,15 @@ class Custody:
             await self._shredding.shred(key)
         elif not key.settled:
             await self.rewrap(key.id)
+
+    async def _deactivated(self, key: TenantKey) -> TenantKey:
+        """Return a key as its date makes it, which is written if it has passed. Raises Superseded."""
+        usable = key.state in (KeyState.ACTIVE, KeyState.SUSPENDED)
+        if not usable or key.expires is None or not key.is_past_its_date(await self._keys.now()):
+            return key
+        async with self._recorded("volant.key.expire", key.id):
+            await self._keys.write(expired := keys.expired(key))
+        return expired
 
     def _recorded(self, event: Event, id_: KeyId) -> AbstractAsyncContextManager[Doing]:
         """Have the audit log tell of what is done to a key."""
@@ -231,7 +239,7 @@ class Custody:
 
     async def _add_version(self, id_: KeyId, material: Key | None) -> TenantKey:
         while True:
-            key = await self.get(id_)
+            key = await self._deactivated(await self.get(id_))
             version = await self._keyring.new_version(
                 id_, keys.next_number(key), now=await self._keys.now(), material=material
             )
@@ -247,7 +255,8 @@ class Custody:
             raise KeyRefused("this is not the material that the key had")
         for version in lacking:
             again = await self._keyring.new_version(key.id, version.number, now=version.created, material=material)
-            key = await self._move(key.id, functools.partial(keys.refilled, material=again))
+            move = functools.partial(keys.refilled, material=again, now=await self._keys.now())
+            key = await self._move(key.id, move)
         return await self.restore(key.id) if all(version.wrapped for version in key.versions) else key
 
     async def _owners(self, id_: KeyId) -> list[TenantId]:

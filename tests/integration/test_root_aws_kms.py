@@ -95,9 +95,7 @@ async def test_a_key_that_is_to_be_deleted_is_an_outage(kms: Kms, root: RootProv
         "NotFoundException",
     ],
 )
-async def test_a_refusal_for_now_is_an_outage(
-    root: RootProvider, monkeypatch: pytest.MonkeyPatch, code: str
-) -> None:
+async def test_a_refusal_for_now_is_an_outage(root: RootProvider, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """A job must not read as gone because somebody took a right from us, or asked too often."""
     wrapped = await root.wrap(Key.random(), CONTEXT)
 
