@@ -14,6 +14,7 @@ import pytest
 
 from retention.bootstrap import Retention, open_retention
 from retention.custody import Custody
+from retention.errors import Unavailable
 from retention.job import TenantId
 from retention.keys import KeyId, KeyState, TenantKey
 from retention.keystore import TenantKeys
@@ -124,6 +125,13 @@ def test_what_is_refused_is_a_sentence(run: Run, act: Act, tenant: TenantId, com
     run("key", "create", tenant)
     refused = run("key", *(tenant if word == "TENANT" else word for word in command))
     assert (refused.exit_code, refused.stderr) == (1, f"Error: {REFUSED[command]}\n")
+
+
+def test_an_outage_of_the_root_is_not_called_one_of_redis(run: Run, tenant: TenantId) -> None:
+    """Each says what is away."""
+    with patch("retention.roots.file.FileRoot.wrap", side_effect=Unavailable("the token gave no answer in time")):
+        refused = run("key", "create", tenant)
+    assert (refused.exit_code, refused.stderr) == (1, "Error: the token gave no answer in time\n")
 
 
 def test_a_key_that_was_made_at_the_same_moment_is_seen(run: Run, tenant: TenantId) -> None:
