@@ -98,9 +98,9 @@ class Custody:
         key = await self._keys.get(id_)
         if key is None or key.purged:
             return await self.create(tenant, material=material, expires=expires)
-        if expires is not None:
-            raise KeyRefused("there is such a key already, and an expiration date is given to a new key only")
         async with self._recorded("volant.key.import", id_):
+            if expires is not None:
+                raise KeyRefused("there is such a key already, and an expiration date is given to a new key only")
             if key.state is KeyState.DESTROYED:
                 return await self._refill(key, material)
             return await self._add_version(id_, material)
@@ -130,10 +130,10 @@ class Custody:
         What it wrapped is denied, and erased once it is gone.
         """
         purge_at = await self._keys.now() + grace if grace is not None else None
-        async with self._recorded("volant.key.destroy" if purge_at else "volant.key.purge", id_):
+        async with self._recorded("volant.key.destroy" if purge_at else "volant.key.purge", id_) as doing:
             key = await self._move(id_, lambda key: keys.destroyed(key, purge_at=purge_at))
             if key.purged:
-                await self._shredding.shred(key)
+                doing.count = await self._shredding.shred(key)
         return key
 
     async def restore(self, id_: KeyId) -> TenantKey:
@@ -176,9 +176,10 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            with contextlib.suppress(NotFound):
-                if await self._written(keys.settled(key)):
-                    _log.info("key rewrapped", key_id=id_)
+            with contextlib.suppress(Superseded):  # another version, or its tenant is gone
+                async with self._recorded("volant.key.ack-rotate", id_):
+                    await self._keys.write(keys.settled(key))
+                _log.info("key rewrapped", key_id=id_)
         now = await self._keys.get(id_)
         return now is None or now.settled
 
@@ -199,12 +200,14 @@ class Custody:
     async def _tend(self, key: TenantKey, now: datetime) -> None:
         key = await self._deactivated(key)
         if key.is_past_its_grace(now):
-            async with self._recorded("volant.key.purge", key.id):
-                key = keys.destroyed(key, purge_at=None)
-                await self._keys.write(key)
+            async with self._recorded("volant.key.purge", key.id) as doing:
+                await self._keys.write(gone := keys.destroyed(key, purge_at=None))
+                doing.count = await self._shredding.shred(gone)
             _log.info("key purged", key_id=key.id)
-        if key.purged:
-            await self._shredding.shred(key)
+        elif key.purged:
+            if await self.count(key.id):  # whoever purged it broke off
+                async with self._recorded("volant.key.purge", key.id) as doing:
+                    doing.count = await self._shredding.shred(key)
         elif not key.settled:
             await self.rewrap(key.id)
 

@@ -356,6 +356,7 @@ def test_each_cell_has_an_audit_log(commands: Commands) -> None:
     assert {(line.split()[2], "cell=acme" in line) for line in listed} == {
         ("volant.tenant.create", False),
         ("volant.key.create", True),
+        ("volant.key.ack-rotate", True),
     }
     assert "volant.key.create" not in commands.run("audit", "list", "--cell", "home")
     assert commands.run("audit", "verify", "--cell", "acme").startswith("whole, from record 1 to ")
