@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 
@@ -33,6 +34,17 @@ from retention.wrapped import Wrapped, WrappedKeys
 _ALONE_FOR = timedelta(seconds=60)
 
 _log = structlog.get_logger()
+
+
+class Progress(NamedTuple):
+    """How far a rotation is."""
+
+    there: int
+    """How many data keys are under the newest version, about."""
+    to_be: int
+    """How many are to be."""
+    held_by: tuple[KeyId, ...]
+    """The tenants' own keys under which some are to be that may not wrap: until they may, the rotation does not end."""
 
 
 class Custody:
@@ -144,17 +156,25 @@ class Custody:
             await self._resume(key)
         return await self._deactivated(key)
 
-    async def progress(self, key: TenantKey) -> tuple[int, int]:
-        """Return how many data keys are under the newest version of a key, and how many are to be, about."""
-        there = to_be = 0
+    async def progress(self, key: TenantKey) -> Progress:
+        """Return how far the rotation of a key is."""
+        there, to_be, now = 0, 0, await self._keys.now()
+        held_by: list[KeyId] = []
         for tenant in await self._owners(key.id):
+            before = to_be - there
             async for page in self._wrapped.of(tenant):
                 for each in page:
                     with contextlib.suppress(KeyUnavailable):
                         name = name_of(each.key, each.subject)
                         to_be += name[0] in (key.id, COMMON)
                         there += name == (key.id, key.newest.number)
-        return there, to_be
+            own, _ = await self._keys.of(tenant)
+            if own is not None and own.id != key.id and to_be - there > before:
+                try:
+                    own.wrapping(now)
+                except KeyDisabled:
+                    held_by.append(own.id)
+        return Progress(there, to_be, tuple(held_by))
 
     async def count(self, id_: KeyId) -> int:
         """Return about how many data keys are to be under a key."""

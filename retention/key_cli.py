@@ -15,6 +15,7 @@ from retention.admin import loaded, one_cell, with_retention
 from retention.bootstrap import Retention
 from retention.cell_settings import HOME
 from retention.cells import Cell
+from retention.custody import Progress
 from retention.job import TenantId
 from retention.key_places import Change, cells_of, cells_with_a_key, change_in, place_of
 from retention.keys import KeyId, KeyState, TenantKey
@@ -72,9 +73,9 @@ def create(tenant_id: str, cell: str | None, expires: timedelta | None) -> None:
 @key.command("list")
 @one_cell
 def list_keys(cell: str | None) -> None:
-    """Print every key: id, state, versions, who made it, root, and its dates; how far a rotation is; its cell."""
+    """Print every key: id, state, versions, who made it, root, dates; how far a rotation is, what holds it; its cell."""
 
-    async def collect(retention: Retention) -> list[tuple[TenantKey, tuple[int, int] | None, str]]:
+    async def collect(retention: Retention) -> list[tuple[TenantKey, Progress | None, str]]:
         return [
             (each, None if each.settled or each.purged else await place.custody.progress(each), place.name)
             for place in await retention.cells.named(cell)
@@ -217,7 +218,7 @@ def _destroyed(found: TenantKey) -> str:
     return "destroyed, and its data erased"
 
 
-def _described(found: TenantKey, progress: tuple[int, int] | None) -> list[str]:
+def _described(found: TenantKey, progress: Progress | None) -> list[str]:
     """Return the columns of a line, and what else there is to be said."""
     columns = [f"{found.id:<16}", f"{'purged' if found.purged else found.state.name.lower():<11}"]
     if found.versions:
@@ -230,7 +231,9 @@ def _described(found: TenantKey, progress: tuple[int, int] | None) -> list[str]:
     if found.purge_at:
         columns.append(f"purged {_second(found.purge_at)}")
     if progress:
-        columns.append(f"{progress[0]} of {progress[1]} rewrapped")
+        columns.append(f"{progress.there} of {progress.to_be} rewrapped")
+        if progress.held_by:
+            columns.append(f"held by {', '.join(progress.held_by)}")
     return columns
 
 

@@ -184,6 +184,27 @@ def test_a_rotation_that_is_interrupted_is_gone_on_with(run: Run, act: Act, tena
     assert run("key", "rotate", "common").stdout == "common wraps with version 4\nall data is under it\n"
 
 
+def test_it_is_said_whose_key_holds_a_rotation(run: Run, act: Act, tenant: TenantId) -> None:
+    """That of a tenant whose data is to come under its own key, as it cannot while that may not wrap."""
+    other = TenantId(run("tenant", "create", "other").stdout.strip())
+    act(submits(tenant, 2))
+    act(submits(other, 3))
+    with patch.object(Custody, "_bring", return_value=False):
+        run("key", "create", tenant)
+        run("key", "rotate", "common")
+    listed = run("key", "list").stdout
+    assert "0 of 5 rewrapped" in listed
+    assert "held by" not in listed
+    run("key", "disable", tenant)
+    assert "not all data is under it yet" in run("key", "rotate", "common").stdout
+    common, own = run("key", "list").stdout.splitlines()
+    assert common.endswith(f"3 of 5 rewrapped  held by {tenant}")
+    assert "held by" not in own
+    run("key", "enable", tenant)
+    run("key", "rotate", "common")
+    assert "held by" not in run("key", "list").stdout
+
+
 def test_an_interrupt_before_anything_was_done_says_nothing_of_workers(run: Run, tenant: TenantId) -> None:
     """There is nothing for them to go on with."""
 
