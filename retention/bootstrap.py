@@ -163,7 +163,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             keyring=keyring,
             retention=settings.request_log_retention if settings.request_log else None,
         )
-        readiness = Readiness(redis)
+        readiness = Readiness(redis, root)
         privileges = Privileges(redis, role=role, named=bool(own.redis_user))
         if role != "admin":
             await privileges.check()

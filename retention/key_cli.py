@@ -73,7 +73,7 @@ def create(tenant_id: str, cell: str | None, expires: timedelta | None) -> None:
 @key.command("list")
 @one_cell
 def list_keys(cell: str | None) -> None:
-    """Print every key: id, state, versions, who made it, root, dates; how far a rotation is, what holds it; its cell."""
+    """Print every key: id, state, versions, who made it, root, dates; how far a rotation is, who holds it; its cell."""
 
     async def collect(retention: Retention) -> list[tuple[TenantKey, Progress | None, str]]:
         return [

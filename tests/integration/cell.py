@@ -243,7 +243,7 @@ async def open_cell(
             tenants=tenants,
             registrations=registrations,
             quotas=Quotas(redis),
-            readiness=Readiness(redis),
+            readiness=Readiness(redis, provider),
             patience=WEEK,
             upload_within=HOUR,
         ),

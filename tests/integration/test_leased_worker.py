@@ -19,6 +19,8 @@ from retention.entries import entry_of
 from retention.job import Completed, JobId, Processing, TenantId
 from retention.leases import Leases
 from retention.readiness import Readiness
+from retention.roots.file import FileRoot
+from retention.seal import Key
 from tests.integration.cell import RESULTS, Cell, open_cell
 from tests.stack import wait_until
 from worker.leases import LeasedWorker, Retry
@@ -71,7 +73,7 @@ async def serving(
     worker = LeasedWorker(
         [func(function, name=RECOGNIZE)],
         leases=Leases(redis, lease=LEASE),
-        readiness=Readiness(redis),
+        readiness=Readiness(redis, FileRoot(Key.random())),
         redis=redis,
         jobs_at_once=jobs_at_once,
         lease=LEASE,
