@@ -69,20 +69,25 @@ async def _until_interrupted(work: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def sentence(error: RetentionError) -> str:
+    """Return what an operator is told of what went wrong."""
+    match error:
+        case NotFound():
+            return f"there is no {error}"
+        case Superseded():
+            return f"{error} was changed at the same moment: look at it, and try again"
+        case KeyDisabled():
+            return f"the key {error} is disabled"
+        case Unavailable() | SettingsError() | KeyUnavailable() | KeyRefused() | CellRefused() | AuditBroken():
+            return str(error)
+        case _:
+            return type(error).__name__
+
+
 @asynccontextmanager
 async def _opened(configured: Settings) -> AsyncIterator[Retention]:
     try:
         async with open_retention(configured, role="admin") as retention:
             yield retention
-    except NotFound as error:
-        raise click.ClickException(f"there is no {error}") from error
-    except Unavailable as error:
-        raise click.ClickException(f"Redis cannot be reached, or refuses: {error}") from error
-    except Superseded as error:
-        raise click.ClickException(f"{error} was changed at the same moment: look at it, and try again") from error
-    except KeyDisabled as error:
-        raise click.ClickException(f"the key {error} is disabled") from error
-    except (SettingsError, KeyUnavailable, KeyRefused, CellRefused, AuditBroken) as error:
-        raise click.ClickException(str(error)) from error
     except RetentionError as error:
-        raise click.ClickException(type(error).__name__) from error
+        raise click.ClickException(sentence(error)) from error

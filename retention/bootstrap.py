@@ -165,7 +165,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             keyring=keyring,
             retention=settings.request_log_retention if settings.request_log else None,
         )
-        readiness = Readiness(redis)
+        readiness = Readiness(redis, root)
         privileges = Privileges(redis, role=role, named=bool(own.redis_user))
         if role != "admin":
             await privileges.check()
@@ -284,7 +284,7 @@ async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> Non
     """Refuse a cell whose root key opens what another's wraps, or whose Redis is another's, by whatever name."""
     own = settings.of_cell(name)
     async with _root(own) as root, connect(own, retries=3) as redis:
-        run_id = await Readiness(redis).run_id()
+        run_id = await Readiness(redis, root).run_id()
         for other in others:
             with contextlib.suppress(Unavailable):
                 if await other.keyring.is_under(root):

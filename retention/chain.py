@@ -32,6 +32,7 @@ Event = Literal[
     "volant.credential.create",
     "volant.credential.revoke",
     "volant.credential.update",
+    "volant.key.ack-rotate",
     "volant.key.create",
     "volant.key.destroy",
     "volant.key.disable",

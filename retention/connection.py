@@ -91,7 +91,7 @@ def reaching_redis() -> Iterator[None]:
     except (RedisError, OSError) as error:
         if isinstance(error, ResponseError) and not _is_refusal(error):
             raise
-        raise Unavailable(type(error).__name__) from error
+        raise Unavailable(f"Redis cannot be reached, or refuses: {type(error).__name__}") from error
 
 
 def _is_refusal(error: ResponseError) -> bool:

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import structlog
 
@@ -33,6 +34,17 @@ from retention.wrapped import Wrapped, WrappedKeys
 _ALONE_FOR = timedelta(seconds=60)
 
 _log = structlog.get_logger()
+
+
+class Progress(NamedTuple):
+    """How far a rotation is."""
+
+    there: int
+    """How many data keys are under the newest version, about."""
+    to_be: int
+    """How many are to be."""
+    held_by: tuple[KeyId, ...]
+    """The tenants' own keys under which some are to be that may not wrap: until they may, the rotation does not end."""
 
 
 class Custody:
@@ -98,9 +110,9 @@ class Custody:
         key = await self._keys.get(id_)
         if key is None or key.purged:
             return await self.create(tenant, material=material, expires=expires)
-        if expires is not None:
-            raise KeyRefused("there is such a key already, and an expiration date is given to a new key only")
         async with self._recorded("volant.key.import", id_):
+            if expires is not None:
+                raise KeyRefused("there is such a key already, and an expiration date is given to a new key only")
             if key.state is KeyState.DESTROYED:
                 return await self._refill(key, material)
             return await self._add_version(id_, material)
@@ -122,7 +134,7 @@ class Custody:
         async with self._recorded("volant.key.enable", id_):
             key = await self._move(id_, keys.enabled)
             await self._resume(key)
-        return key
+        return await self._deactivated(key)
 
     async def destroy(self, id_: KeyId, *, grace: timedelta | None) -> TenantKey:
         """Make a key useless at once: until the grace period ends it can be restored; None: it is gone for good.
@@ -130,30 +142,39 @@ class Custody:
         What it wrapped is denied, and erased once it is gone.
         """
         purge_at = await self._keys.now() + grace if grace is not None else None
-        async with self._recorded("volant.key.destroy" if purge_at else "volant.key.purge", id_):
+        async with self._recorded("volant.key.destroy" if purge_at else "volant.key.purge", id_) as doing:
             key = await self._move(id_, lambda key: keys.destroyed(key, purge_at=purge_at))
             if key.purged:
-                await self._shredding.shred(key)
+                doing.count = await self._shredding.shred(key)
         return key
 
     async def restore(self, id_: KeyId) -> TenantKey:
         """Take a destruction back. Imported material is to be imported again before."""
+        now = await self._keys.now()
         async with self._recorded("volant.key.restore", id_):
-            key = await self._move(id_, keys.restored)
+            key = await self._move(id_, functools.partial(keys.restored, now=now))
             await self._resume(key)
-        return key
+        return await self._deactivated(key)
 
-    async def progress(self, key: TenantKey) -> tuple[int, int]:
-        """Return how many data keys are under the newest version of a key, and how many are to be, about."""
-        there = to_be = 0
+    async def progress(self, key: TenantKey) -> Progress:
+        """Return how far the rotation of a key is."""
+        there, to_be, now = 0, 0, await self._keys.now()
+        held_by: list[KeyId] = []
         for tenant in await self._owners(key.id):
+            before = to_be - there
             async for page in self._wrapped.of(tenant):
                 for each in page:
                     with contextlib.suppress(KeyUnavailable):
                         name = name_of(each.key, each.subject)
                         to_be += name[0] in (key.id, COMMON)
                         there += name == (key.id, key.newest.number)
-        return there, to_be
+            own, _ = await self._keys.of(tenant)
+            if own is not None and own.id != key.id and to_be - there > before:
+                try:
+                    own.wrapping(now)
+                except KeyDisabled:
+                    held_by.append(own.id)
+        return Progress(there, to_be, tuple(held_by))
 
     async def count(self, id_: KeyId) -> int:
         """Return about how many data keys are to be under a key."""
@@ -175,9 +196,10 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            with contextlib.suppress(NotFound):
-                if await self._written(keys.settled(key)):
-                    _log.info("key rewrapped", key_id=id_)
+            with contextlib.suppress(Superseded):  # another version, or its tenant is gone
+                async with self._recorded("volant.key.ack-rotate", id_):
+                    await self._keys.write(keys.settled(key))
+                _log.info("key rewrapped", key_id=id_)
         now = await self._keys.get(id_)
         return now is None or now.settled
 
@@ -196,18 +218,27 @@ class Custody:
                 continue  # changed meanwhile, or gone: the next round sees to it
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
-        if key.expires and key.expires <= now and key.state in (KeyState.ACTIVE, KeyState.SUSPENDED):
-            async with self._recorded("volant.key.expire", key.id):
-                await self._keys.write(keys.expired(key))
-        elif key.purge_at and key.purge_at <= now:
-            async with self._recorded("volant.key.purge", key.id):
-                key = keys.destroyed(key, purge_at=None)
-                await self._keys.write(key)
+        key = await self._deactivated(key)
+        if key.is_past_its_grace(now):
+            async with self._recorded("volant.key.purge", key.id) as doing:
+                await self._keys.write(gone := keys.destroyed(key, purge_at=None))
+                doing.count = await self._shredding.shred(gone)
             _log.info("key purged", key_id=key.id)
-        if key.purged:
-            await self._shredding.shred(key)
+        elif key.purged:
+            if await self.count(key.id):  # whoever purged it broke off
+                async with self._recorded("volant.key.purge", key.id) as doing:
+                    doing.count = await self._shredding.shred(key)
         elif not key.settled:
             await self.rewrap(key.id)
+
+    async def _deactivated(self, key: TenantKey) -> TenantKey:
+        """Return a key as its date makes it, which is written if it has passed. Raises Superseded."""
+        usable = key.state in (KeyState.ACTIVE, KeyState.SUSPENDED)
+        if not usable or key.expires is None or not key.is_past_its_date(await self._keys.now()):
+            return key
+        async with self._recorded("volant.key.expire", key.id):
+            await self._keys.write(expired := keys.expired(key))
+        return expired
 
     def _recorded(self, event: Event, id_: KeyId) -> AbstractAsyncContextManager[Doing]:
         """Have the audit log tell of what is done to a key."""
@@ -231,7 +262,7 @@ class Custody:
 
     async def _add_version(self, id_: KeyId, material: Key | None) -> TenantKey:
         while True:
-            key = await self.get(id_)
+            key = await self._deactivated(await self.get(id_))
             version = await self._keyring.new_version(
                 id_, keys.next_number(key), now=await self._keys.now(), material=material
             )
@@ -247,7 +278,8 @@ class Custody:
             raise KeyRefused("this is not the material that the key had")
         for version in lacking:
             again = await self._keyring.new_version(key.id, version.number, now=version.created, material=material)
-            key = await self._move(key.id, functools.partial(keys.refilled, material=again))
+            move = functools.partial(keys.refilled, material=again, now=await self._keys.now())
+            key = await self._move(key.id, move)
         return await self.restore(key.id) if all(version.wrapped for version in key.versions) else key
 
     async def _owners(self, id_: KeyId) -> list[TenantId]:

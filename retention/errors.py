@@ -13,7 +13,7 @@ RetentionError
 ├── LimitReached      a limit of the tenant, or of its API key, is reached
 ├── AudioMissing      the job's audio is not in the audio store
 ├── Unsealable        sealed data is damaged, truncated, or bound to something else
-├── KeyUnavailable    a key cannot be had: destroyed, disabled, or wrapped by a root key that is not this one
+├── KeyUnavailable    a key cannot be had: destroyed, damaged, or wrapped by a root key that is not this one
 ├── KeyDisabled       a key is there and may not be used at present: suspended, deactivated, or about to be purged
 ├── KeyRefused        an operation on a key is not allowed in its state; the text says why, for the operator
 ├── WrapRefused       a data key is wrapped by a key that may not wrap any more: it is to be wrapped anew

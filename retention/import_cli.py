@@ -14,7 +14,8 @@ from retention.byok import Algorithm, ImportToken, encrypt, weakness
 from retention.cells import Cell
 from retention.errors import KeyRefused, SettingsError
 from retention.job import TenantId
-from retention.key_cli import bring_under, cell_option, expires_option, moment, place_of
+from retention.key_cli import bring_under, cell_option, expires_option, moment
+from retention.key_places import place_of
 from retention.keyring import check_value
 from retention.keys import KeyState, TenantKey
 from retention.seal import Key

@@ -78,8 +78,18 @@ class KeyImports:
         """Return the material that a customer has encrypted for a tenant's token, which is spent by this.
 
         Raises KeyRefused with the same words whatever was wrong. Only that there is no such token, which is no
-        secret, takes less time than the rest.
+        secret, takes less time than the rest. That it was refused is in the audit log; what comes of good material
+        is for whoever takes it to record.
         """
+        try:
+            return await self._material(tenant, token, wrapped=wrapped, proof=proof, algorithm=algorithm)
+        except KeyRefused:
+            async with self._audit.recording("volant.key.import", tenant=tenant, target=tenant):
+                raise
+
+    async def _material(
+        self, tenant: TenantId, token: str, *, wrapped: bytes, proof: bytes, algorithm: Algorithm
+    ) -> Key:
         with reaching_redis():
             async with self._redis.pipeline(transaction=True) as pipe:
                 pipe.getdel(keyspace.import_token(tenant))

@@ -5,7 +5,6 @@ A key is named by its tenant's id, or `common`: the key of all tenants that have
 
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,9 +15,9 @@ from retention.admin import loaded, one_cell, with_retention
 from retention.bootstrap import Retention
 from retention.cell_settings import HOME
 from retention.cells import Cell
-from retention.custody import Custody
-from retention.errors import NotFound
+from retention.custody import Progress
 from retention.job import TenantId
+from retention.key_places import Change, cells_of, cells_with_a_key, change_in, place_of
 from retention.keys import KeyId, KeyState, TenantKey
 
 _INTERRUPTED = 130
@@ -41,6 +40,7 @@ class Duration(click.ParamType[timedelta]):
 
 
 cell_option = click.option("--cell", help="The cell of the key, by its name in the settings.")
+every_cell = click.option("--cell", help="The one cell, by its name in the settings. Default: all of the tenant's.")
 
 expires_option = click.option(
     "--expires", type=Duration(), help="From then on nothing new comes under it: P90D, or in seconds."
@@ -51,8 +51,9 @@ expires_option = click.option(
 def key() -> None:
     """Make, import, rotate, disable and destroy the keys of tenants.
 
-    KEY is the id of the tenant whose own key it is, or `common`: each cell has one of its own. A tenant's key is looked
-    for in the cell in which the tenant is now, and `common` in the home cell, unless another cell is named.
+    KEY is the id of the tenant whose own key it is, or `common`: each cell has keys of its own. Unless a cell is named,
+    a tenant's key is made, imported and rotated in the cell in which the tenant is now, and disabled, enabled,
+    destroyed and restored in all that it has, or had; and `common` is looked for in the home cell.
     """
 
 
@@ -72,9 +73,9 @@ def create(tenant_id: str, cell: str | None, expires: timedelta | None) -> None:
 @key.command("list")
 @one_cell
 def list_keys(cell: str | None) -> None:
-    """Print every key: id, state, versions, who made it, root, and its dates; how far a rotation is; its cell."""
+    """Print every key: id, state, versions, who made it, root, dates; how far a rotation is, who holds it; its cell."""
 
-    async def collect(retention: Retention) -> list[tuple[TenantKey, tuple[int, int] | None, str]]:
+    async def collect(retention: Retention) -> list[tuple[TenantKey, Progress | None, str]]:
         return [
             (each, None if each.settled or each.purged else await place.custody.progress(each), place.name)
             for place in await retention.cells.named(cell)
@@ -105,30 +106,41 @@ def rotate(key_id: str, *, cell: str | None, again: bool) -> None:
 
 @key.command("disable")
 @click.argument("key_id", metavar="KEY")
-@cell_option
+@every_cell
 def disable(key_id: str, cell: str | None) -> None:
     """Suspend a key: what is under it is neither read nor worked on, and nothing new comes, until it is enabled."""
-    _with_custody(key_id, cell, lambda custody: custody.disable(KeyId(key_id)))
-    click.echo("disabled: reads are refused within 5 seconds, and work on jobs stops within 30")
+    change = Change(
+        do=lambda custody: custody.disable(KeyId(key_id)),
+        wanted=frozenset({KeyState.SUSPENDED, KeyState.DESTROYED}),
+        say=lambda _: "disabled: reads are refused within 5 seconds, and work on jobs stops within 30",
+    )
+    _change(key_id, cell, change)
 
 
 @key.command("enable")
 @click.argument("key_id", metavar="KEY")
-@cell_option
+@every_cell
 def enable(key_id: str, cell: str | None) -> None:
     """Let a suspended key be used again; work on jobs goes on."""
-    _say_state(_with_custody(key_id, cell, lambda custody: custody.enable(KeyId(key_id))))
+    wanted = frozenset({KeyState.ACTIVE, KeyState.DEACTIVATED})
+    _change(key_id, cell, Change(do=lambda custody: custody.enable(KeyId(key_id)), wanted=wanted, say=_state))
 
 
 @key.command("destroy")
 @click.argument("key_id", metavar="KEY")
-@cell_option
+@every_cell
 @click.option("--now", "at_once", is_flag=True, help="For good, without a time in which it can be restored.")
 @click.option("--yes", is_flag=True, help="Answer the first question. That for the id, with --now, is always asked.")
 def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
     """Make a key useless at once, and erase what is under it: after the time of the setting `key_grace`, or --now."""
     grace = None if at_once else loaded().key_grace
-    where = f"in the cell {cell}" if cell else "in the cell where it is now"
+
+    async def look(retention: Retention) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        names = await cells_of(retention, key_id, cell)
+        return names, await cells_with_a_key(retention, key_id, names)
+
+    names, having = with_retention(look)
+    where = f"in the cell{'s' * (len(having) > 1)} {' and '.join(having)}"
     if at_once:
         question = f"All data of the tenant whose key is {key_id} is erased {where}, at once and for good. Go on?"
     else:
@@ -140,19 +152,21 @@ def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
         click.confirm(question, abort=True)
     if at_once and click.prompt("Type the id of the key", err=True) != key_id:
         raise click.ClickException("that is another id: nothing was done")
-    destroyed = _with_custody(key_id, cell, lambda custody: custody.destroy(KeyId(key_id), grace=grace))
-    if destroyed.purge_at:
-        click.echo(f"destroyed; its data is erased from {_second(destroyed.purge_at)} on, unless it is restored")
-    else:
-        click.echo("destroyed, and its data erased")
+    change = Change(
+        do=lambda custody: custody.destroy(KeyId(key_id), grace=grace),
+        wanted=frozenset({KeyState.DESTROYED}),
+        say=_destroyed,
+    )
+    _change(key_id, cell, change, names=names)
 
 
 @key.command("restore")
 @click.argument("key_id", metavar="KEY")
-@cell_option
+@every_cell
 def restore(key_id: str, cell: str | None) -> None:
     """Take the destruction of a key back, before its time is over. One that was imported is imported again instead."""
-    _say_state(_with_custody(key_id, cell, lambda custody: custody.restore(KeyId(key_id))))
+    wanted = frozenset(KeyState) - {KeyState.DESTROYED}
+    _change(key_id, cell, Change(do=lambda custody: custody.restore(KeyId(key_id)), wanted=wanted, say=_state))
 
 
 async def moment(place: Cell, wait: timedelta | None) -> datetime | None:
@@ -160,19 +174,8 @@ async def moment(place: Cell, wait: timedelta | None) -> datetime | None:
     return await place.jobs.now() + wait if wait is not None else None
 
 
-async def place_of(retention: Retention, key_id: str, cell: str | None) -> Cell:
-    """Return the cell that is named, or else the one in which the tenant of a key is now; of `common` the home cell."""
-    if cell is None:
-        with suppress(NotFound):  # the cell says so, in words of its own
-            cell = (await retention.tenants.get(TenantId(key_id))).cell
-    return await retention.cells.get(cell or HOME)
-
-
-def _with_custody(key_id: str, cell: str | None, act: Callable[[Custody], Awaitable[TenantKey]]) -> TenantKey:
-    async def find_and_act(retention: Retention) -> TenantKey:
-        return await act((await place_of(retention, key_id, cell)).custody)
-
-    return with_retention(find_and_act)
+def _change(key_id: str, cell: str | None, change: Change, *, names: tuple[str, ...] | None = None) -> None:
+    with_retention(lambda retention: change_in(retention, key_id, cell, change, names=names))
 
 
 def bring_under(key_id: str, cell: str | None, begin: Callable[[Cell], Awaitable[TenantKey]]) -> None:
@@ -198,18 +201,24 @@ def bring_under(key_id: str, cell: str | None, begin: Callable[[Cell], Awaitable
         click.echo(f"\nleft to the workers; `volant key rotate {begun[0].id}` goes on with it here, too", err=True)
         raise click.exceptions.Exit(_INTERRUPTED) from None
     if begun[0].state is not KeyState.ACTIVE:
-        _say_state(begun[0])
+        click.echo(_state(begun[0]))
     elif settled:
         click.echo("all data is under it")
     else:
         click.echo(f"not all data is under it yet: workers go on, and so does `volant key rotate {begun[0].id}`")
 
 
-def _say_state(found: TenantKey) -> None:
-    click.echo(f"{found.id} is {found.state.name.lower()}")
+def _state(found: TenantKey) -> str:
+    return f"{found.id} is {found.state.name.lower()}"
 
 
-def _described(found: TenantKey, progress: tuple[int, int] | None) -> list[str]:
+def _destroyed(found: TenantKey) -> str:
+    if found.purge_at:
+        return f"destroyed; its data is erased from {_second(found.purge_at)} on, unless it is restored"
+    return "destroyed, and its data erased"
+
+
+def _described(found: TenantKey, progress: Progress | None) -> list[str]:
     """Return the columns of a line, and what else there is to be said."""
     columns = [f"{found.id:<16}", f"{'purged' if found.purged else found.state.name.lower():<11}"]
     if found.versions:
@@ -222,7 +231,9 @@ def _described(found: TenantKey, progress: tuple[int, int] | None) -> list[str]:
     if found.purge_at:
         columns.append(f"purged {_second(found.purge_at)}")
     if progress:
-        columns.append(f"{progress[0]} of {progress[1]} rewrapped")
+        columns.append(f"{progress.there} of {progress.to_be} rewrapped")
+        if progress.held_by:
+            columns.append(f"held by {', '.join(progress.held_by)}")
     return columns
 
 

@@ -113,11 +113,10 @@ class Keyring:
 
         It is bound to its subject, the id of a job or of a registration. Raises KeyDisabled.
         """
-        key = await self._key_of(tenant)
-        version = key.wrapping()
-        context = _wrapping(tenant, subject, key.id, version.number)
-        material = await self._material(key.id, version)
-        return f"{key.id}@{version.number}:".encode() + seal(material, data_key.raw(), context)
+        id_, version = await self._wrapping_of(tenant)
+        context = _wrapping(tenant, subject, id_, version.number)
+        material = await self._material(id_, version)
+        return f"{id_}@{version.number}:".encode() + seal(material, data_key.raw(), context)
 
     async def unwrap(self, wrapped: bytes, tenant: TenantId, subject: str) -> Key:
         """Return the data key. Raises KeyDisabled while its key is, KeyUnavailable when it cannot be had any more.
@@ -149,7 +148,7 @@ class Keyring:
 
     async def admit_wrap(self, tenant: TenantId) -> None:
         """Return when something new of the tenant's may be kept. Raises KeyDisabled."""
-        (await self._key_of(tenant)).wrapping()
+        await self._wrapping_of(tenant)
 
     async def may_unwrap(self, tenant: TenantId, wrapped: bytes, subject: str) -> bool:
         """Tell whether the key that wrapped this may be used, or is gone: then it never will be, and nobody waits."""
@@ -199,6 +198,11 @@ class Keyring:
             return key
         raise Unavailable("there is no common key: a worker makes it, or the `volant` command")
 
+    async def _wrapping_of(self, tenant: TenantId) -> tuple[KeyId, Version]:
+        key = await self._key_of(tenant)
+        now = await self._keys.now() if key.expires else key.created  # the clock of Redis costs a way to it
+        return key.id, key.wrapping(now)
+
     async def _usable(self, wrapped: bytes, tenant: TenantId, subject: str) -> tuple[KeyId, Version, bytes]:
         """Return the key and version that wrap a data key, and what it is when wrapped by that."""
         while True:
@@ -234,7 +238,7 @@ class Keyring:
         try:
             key = await self._root.unwrap(version.wrapped, _rooted(Kind.TENANT_KEY, id_, version.number))
         except KeyUnavailable as error:
-            # The record says that there is such a key. A root that was disabled may be enabled: no job fails meanwhile.
+            # The record says that there is such a key, and may be mended: no job fails meanwhile.
             raise Unavailable(f"the root does not open the key {id_}@{version.number}") from error
         self._unwrapped[name] = key
         asyncio.get_running_loop().call_later(FORGET_AFTER, self._unwrapped.pop, name, None)

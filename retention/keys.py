@@ -87,9 +87,17 @@ class TenantKey(Struct, frozen=True, kw_only=True):
         """Whether it was destroyed, and cannot be restored."""
         return self.state is KeyState.DESTROYED and self.purge_at is None
 
-    def wrapping(self) -> Version:
-        """Return the version to wrap under. Raises KeyDisabled."""
-        if self.state is not KeyState.ACTIVE:
+    def is_past_its_date(self, now: datetime) -> bool:
+        """Tell whether it wraps no more, whether it was deactivated yet or not."""
+        return self.expires is not None and self.expires <= now
+
+    def is_past_its_grace(self, now: datetime) -> bool:
+        """Tell whether a destroyed key cannot be restored any more, whether it was purged yet or not."""
+        return self.purge_at is not None and self.purge_at <= now
+
+    def wrapping(self, now: datetime) -> Version:
+        """Return the version to wrap under. Raises KeyDisabled. `wrap.lua` has the same rule."""
+        if self.state is not KeyState.ACTIVE or self.is_past_its_date(now):
             raise KeyDisabled(self.id)
         return self.newest
 
@@ -190,21 +198,23 @@ def destroyed(key: TenantKey, *, purge_at: datetime | None) -> TenantKey:
     )
 
 
-def restored(key: TenantKey) -> TenantKey:
-    """Return a destroyed key as it was. Raises KeyRefused when it is not destroyed, purged, or lacks its material."""
+def restored(key: TenantKey, *, now: datetime) -> TenantKey:
+    """Return a destroyed key as it was. Raises KeyRefused when it is not destroyed, lacks its material, or is gone."""
     if key.state is not KeyState.DESTROYED:
         raise KeyRefused("the key is not destroyed")
-    if key.purged:
+    if key.purged or key.is_past_its_grace(now):
         raise KeyRefused("the key is gone for good")
     if not all(version.wrapped for version in key.versions):
         raise KeyRefused("its owner brought this key: import the same material again")
     return _returned(key)
 
 
-def refilled(key: TenantKey, material: Version) -> TenantKey:
+def refilled(key: TenantKey, material: Version, *, now: datetime) -> TenantKey:
     """Return a destroyed key with a version that its owner imported again. Raises KeyRefused when it was another."""
     if key.state is not KeyState.DESTROYED or key.purged:
         raise KeyRefused("the key lacks no material")
+    if key.is_past_its_grace(now):
+        raise KeyRefused("the key is gone for good")
     if all((known.number, known.check) != (material.number, material.check) for known in key.versions):
         raise KeyRefused("this is not the material that the key had")
     return _changed(

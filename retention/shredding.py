@@ -34,24 +34,26 @@ class Shredding:
         self._log = log
         self._queue = queue
 
-    async def shred(self, key: TenantKey) -> None:
+    async def shred(self, key: TenantKey) -> int:
         """Erase all that a purged key's tenant has, also what had not come under the key yet. May be repeated.
 
-        Whoever does this may be slow, and the tenant have a new key meanwhile: what is under that one stays.
+        Returns how many jobs went. Whoever does this may be slow, and the tenant have a new key meanwhile: what is
+        under that one stays.
         """
         until = await self._keys.now()
         if await self._keys.get(key.id) != key:
-            return  # there is a later key already, and whoever made it has erased what was under this one
+            return 0  # there is a later key already, and whoever made it has erased what was under this one
         tenant = TenantId(key.id)
-        await self._jobs(key, until)
+        gone = await self._jobs(key, until)
         await self._log.erase_tenant(tenant, until=until)
         async for page in self._wrapped.registrations(tenant):
             for each in page:
                 if _is_lost(each.key, key):
                     await self._wrapped.drop(each)
+        return gone
 
-    async def _jobs(self, key: TenantKey, until: datetime) -> None:
-        tenant, spared = TenantId(key.id), 0
+    async def _jobs(self, key: TenantKey, until: datetime) -> int:
+        tenant, spared, gone = TenantId(key.id), 0, 0
         while entries := await self._store.all_of(tenant, until=until, after=spared):
             wrapped = await self._store.wrapped(entries)
             # A job is as old as its acceptance, and was written a little later: maybe under the next key already.
@@ -66,6 +68,8 @@ class Shredding:
             await self._store.erase(*lost)
             # Last: a worker on its way to keep audio in the log finds nothing to keep once this is done.
             await self._log.remove_audio(tenant, *ids)
+            gone += len(ids)
+        return gone
 
 
 def _is_lost(wrapped: bytes, key: TenantKey) -> bool:

@@ -24,15 +24,15 @@ class RootProvider(Protocol):
     async def wrap(self, key: Key, context: Context) -> bytes:
         """Return the key wrapped under the root, bound to the context.
 
-        Raises KeyUnavailable when the root key was disabled or destroyed, Unavailable as `unwrap` does.
+        Raises Unavailable as `unwrap` does.
         """
 
     async def unwrap(self, wrapped: bytes, context: Context) -> Key:
         """Return the key.
 
         Raises KeyUnavailable when this root does not open it: wrapped by another root or for another
-        context, damaged, or the root key was disabled or destroyed. Raises Unavailable when nobody can
-        tell: the provider is away, overloaded, or does not let us in.
+        context, or damaged; a refusal that may pass is asked for twice. Raises Unavailable when nobody can
+        tell: the provider is away, overloaded, does not let us in, or its key is disabled or not there.
         """
 
     async def check(self) -> None:

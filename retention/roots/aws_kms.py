@@ -41,13 +41,8 @@ _DOES_NOT_OPEN = frozenset(
     {
         "InvalidCiphertextException",  # damaged, or bound to another context
         "IncorrectKeyException",  # encrypted under another key
-        "DisabledException",
-        "NotFoundException",
-        "InvalidKeyUsageException",
     }
 )
-_GONE = ("pending deletion", "pending import")
-"""What KMSInvalidStateException says of a key without material; with its other states a key comes back by itself."""
 
 
 class _Access(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +75,7 @@ class KmsRoot:
         return cls(key, await asyncio.to_thread(_connect, access, arn["region"] if arn else access.region))
 
     async def wrap(self, key: Key, context: Context) -> bytes:
-        """Return what KMS makes of the key. Raises KeyUnavailable, Unavailable."""
+        """Return what KMS makes of the key. Raises Unavailable."""
         plain, bound_to = key.raw(), _encryption_context(context)
         try:
             answer = await self._call(
@@ -104,14 +99,14 @@ class KmsRoot:
             await self._decrypt(probe, context)
         except _Denied as error:
             raise Unavailable(f"{self.name} refuses: access is denied") from error
-        raise KeyUnavailable(f"{self.name} did not wrap it")
+        try:
+            return await self._decrypt(wrapped, context)  # the right may have come back before the probe
+        except _Denied as error:
+            raise KeyUnavailable(f"{self.name} did not wrap it") from error
 
     async def check(self) -> None:
         """Encrypt something, which needs no right that the work does not need. Raises Unavailable."""
-        try:
-            await self.wrap(Key.random(), Context(kind=Kind.TENANT_KEY, key_id="check"))
-        except KeyUnavailable as error:
-            raise Unavailable(str(error)) from error
+        await self.wrap(Key.random(), Context(kind=Kind.TENANT_KEY, key_id="check"))
 
     async def close(self) -> None:
         """Close the connections. Calls that wait for a thread are dropped."""
@@ -148,12 +143,12 @@ class _Denied(Exception):
 
 
 def _refusal(name: str, error: dict[str, str]) -> KeyUnavailable | Unavailable | _Denied:
-    """Tell a key that is not to be had from a refusal for now; of AWS's words only the error's code is passed on."""
-    code, message = error.get("Code", ""), error.get("Message", "")
+    """Tell what the root key did not wrap from a refusal for now; of AWS's words only the error's code is passed on."""
+    code = error.get("Code", "")
     if code == "AccessDeniedException":
         return _Denied()
-    if code in _DOES_NOT_OPEN or (code == "KMSInvalidStateException" and any(text in message for text in _GONE)):
-        return KeyUnavailable(f"{name} does not give it: {code}")
+    if code in _DOES_NOT_OPEN:
+        return KeyUnavailable(f"{name} does not open it: {code}")
     return Unavailable(f"{name} refuses: {code}")
 
 

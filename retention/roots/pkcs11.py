@@ -50,7 +50,7 @@ class TokenRoot:
         return cls(where, pin_file)
 
     async def wrap(self, key: Key, context: Context) -> bytes:
-        """Return IV, encrypted key and tag. Raises KeyUnavailable, Unavailable."""
+        """Return IV, encrypted key and tag. Raises Unavailable."""
         return await self._with_key(lambda root: _encrypt(root, key.raw(), context.encode()))
 
     async def unwrap(self, wrapped: bytes, context: Context) -> Key:
@@ -61,10 +61,7 @@ class TokenRoot:
 
     async def check(self) -> None:
         """Encrypt something in the token. Raises Unavailable."""
-        try:
-            await self._with_key(lambda root: _encrypt(root, bytes(_IV), b"check"))
-        except KeyUnavailable as error:
-            raise Unavailable(str(error)) from error
+        await self._with_key(lambda root: _encrypt(root, bytes(_IV), b"check"))
 
     async def close(self) -> None:
         """Let the module go; it ends its sessions when nobody else here has any."""
@@ -87,7 +84,7 @@ class TokenRoot:
             self._module.restart()
             return work(self._find())
         except NoSuchKey as error:
-            raise KeyUnavailable(f"{self.name} is not in its token") from error
+            raise Unavailable(f"{self.name} is not in its token") from error
         except PKCS11Error as error:
             raise Unavailable(f"{self.name} cannot be used: {type(error).__name__}") from error
 
@@ -118,10 +115,13 @@ class TokenRoot:
 
         try:
             return _decrypt(root, wrapped, bound_to)
-        except PKCS11Error as error:
+        except PKCS11Error:
             # Modules have no common word for a tag that does not hold: SoftHSM's is that of a broken token. So whether
             # the key opens what it sealed a moment ago tells which it was.
             _decrypt(root, _encrypt(root, bytes(_IV), bound_to), bound_to)
+        try:
+            return _decrypt(root, wrapped, bound_to)  # the trouble may have passed before that
+        except PKCS11Error as error:
             raise KeyUnavailable(f"{self.name} does not open it") from error
 
 

@@ -232,7 +232,7 @@ async def open_cell(
         tenants=tenants,
         registrations=registrations,
         quotas=Quotas(redis),
-        readiness=Readiness(redis),
+        readiness=Readiness(redis, provider),
         upload_within=HOUR,
     )
     return Cell(

@@ -16,6 +16,8 @@ from retention.job import Callback, Event, JobId, Waiting
 from retention.leases import Leases
 from retention.notification import DEFAULT_EVENTS, Pending
 from retention.readiness import Readiness
+from retention.roots.file import FileRoot
+from retention.seal import Key
 from retention.telling import Notification, Telling
 from tests.integration.cell import RESULTS, Cell
 from worker.leases import func
@@ -127,7 +129,7 @@ async def notifying(cell: Cell, egress: Nowhere, *, at_once: int = 20, drain: fl
     notifier = Notifier(
         [func(notify, name=NOTIFY)],
         leases=leases,
-        readiness=Readiness(cell.redis),
+        readiness=Readiness(cell.redis, FileRoot(Key.random())),
         redis=cell.redis,
         jobs_at_once=at_once,
         lease=LEASE,

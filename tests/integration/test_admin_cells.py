@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import AsyncMock, patch
 
 import msgspec
 import pytest
@@ -32,7 +33,8 @@ WILLING = msgspec.structs.replace(SUBMISSION, learning_opt_out=False)
 class Commands:
     """Runs `volant` in an installation of two cells, and what is done by requests and workers between commands."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, content: str) -> None:
+        config.write_text(content)
         self.settings: Settings = load({"VOLANT_CONFIG": str(config)})
         self._volant = partial(volant, config=str(config))
 
@@ -47,6 +49,18 @@ class Commands:
         done: Result = self._volant(*arguments)
         assert (done.exit_code, done.stdout) == (1, "")
         return done.stderr
+
+    def failed(self, *arguments: str, answers: str | None = None) -> str:
+        """Return all that is said by a command that goes wrong, answered so."""
+        done: Result = self._volant(*arguments, input=answers)
+        assert done.exit_code == 1, done.output
+        return done.output
+
+    def answered(self, *arguments: str, answers: str) -> str:
+        """Return all that is said by a command that succeeds, answered so."""
+        done: Result = self._volant(*arguments, input=answers)
+        assert done.exit_code == 0, done.output
+        return done.output
 
     def do(self, act: Callable[[Retention], Awaitable[T]]) -> T:
         """Do something without a command."""
@@ -78,8 +92,8 @@ class Commands:
 def commands(redis_server: RedisServer, nothing_is_kept_forever: None, second: RedisServer, tmp_path: Path) -> Commands:
     """Give an empty installation."""
     del nothing_is_kept_forever
-    config = tmp_path / "volant.toml"
-    config.write_text(
+    return Commands(
+        tmp_path / "volant.toml",
         f"""
 redis_url = "{redis_server.url}"
 root_key_file = "{tmp_path}/root.key"
@@ -92,9 +106,8 @@ redis_url = "{second.url}"
 root_key_file = "{tmp_path}/acme.key"
 create_root_key = true
 audio = "{tmp_path}/acme"
-"""
+""",
     )
-    return Commands(config)
 
 
 @pytest.fixture
@@ -230,6 +243,107 @@ def test_keys_are_those_of_the_tenants_cell(commands: Commands) -> None:
     assert commands.run("key", "enable", tenant, "--cell", "acme") == f"{tenant} is active\n"
 
 
+@pytest.fixture
+def moved(commands: Commands) -> str:
+    """Give a tenant that was at home and is in acme, with a key of its own in both."""
+    tenant = commands.run("tenant", "create", "one").strip()
+    commands.run("key", "create", tenant)
+    commands.run("tenant", "update", tenant, "--cell", "acme")
+    return tenant
+
+
+def states(commands: Commands, tenant: str) -> list[str]:
+    """Return the states of a tenant's keys, at home and in acme."""
+    return [line.split()[1] for line in commands.run("key", "list").splitlines() if line.startswith(tenant)]
+
+
+def test_what_is_done_to_a_key_is_done_in_all_cells_of_its_tenant(commands: Commands, moved: str) -> None:
+    """Older jobs are under another key than new ones; what is asked and answered names every cell."""
+    said = "disabled: reads are refused within 5 seconds, and work on jobs stops within 30"
+    assert commands.run("key", "disable", moved) == f"cell home: {said}\ncell acme: {said}\n"
+    assert states(commands, moved) == ["suspended"] * 2
+    assert commands.run("key", "enable", moved) == f"cell home: {moved} is active\ncell acme: {moved} is active\n"
+    asked = commands.answered("key", "destroy", moved, answers="y\n")
+    assert f"no data of the tenant whose key is {moved} can be read in the cells home and acme" in asked
+    assert states(commands, moved) == ["destroyed"] * 2
+    assert commands.run("key", "restore", moved) == f"cell home: {moved} is active\ncell acme: {moved} is active\n"
+    asked = commands.answered("key", "destroy", moved, "--now", answers=f"y\n{moved}\n")
+    assert f"All data of the tenant whose key is {moved} is erased in the cells home and acme" in asked
+    assert states(commands, moved) == ["purged"] * 2
+
+
+def test_one_cell_of_several_may_be_named(commands: Commands, moved: str) -> None:
+    """Then the question is of that one, and nothing is done in the others."""
+    commands.run("key", "disable", moved, "--cell", "home")
+    assert states(commands, moved) == ["suspended", "active"]
+    asked = commands.answered("key", "destroy", moved, "--cell", "acme", answers="y\n")
+    assert "can be read in the cell acme." in asked
+    assert states(commands, moved) == ["suspended", "destroyed"]
+
+
+def test_a_cell_in_which_nothing_is_to_be_done_is_no_trouble(commands: Commands, moved: str) -> None:
+    """A command that broke off is given again; and where there is no key, that is said."""
+    commands.run("key", "disable", moved, "--cell", "home")
+    first, second = commands.run("key", "disable", moved).splitlines()
+    assert (first, second[:20]) == ("cell home: the key is suspended already", "cell acme: disabled:")
+    assert states(commands, moved) == ["suspended"] * 2
+    again = commands.failed("key", "disable", moved)
+    assert again.endswith("cell acme: the key is suspended already\nError: nothing was changed\n")
+    other = commands.run("tenant", "create", "other").strip()
+    commands.run("tenant", "update", other, "--cell", "acme")
+    assert commands.failed("key", "disable", other).endswith(f"Error: there is no key {other}\n")
+    assert commands.refused("key", "destroy", other) == f"Error: there is no key {other}\n"
+    commands.run("key", "create", other)
+    first, second = commands.run("key", "disable", other).splitlines()
+    assert first == "cell home: there is no key of the tenant's own; what it has there is under `common`"
+    assert second.startswith("cell acme: disabled")
+
+
+def test_a_cell_in_which_it_goes_wrong_keeps_nothing_back_in_the_others(
+    commands: Commands, moved: str, second: RedisServer, tmp_path: Path
+) -> None:
+    """It is named, with what went wrong, and the command that is given again does the rest."""
+    config = tmp_path / "volant.toml"
+    away = Commands(tmp_path / "away.toml", config.read_text().replace(second.url, f"unix://{tmp_path}/nobody.sock"))
+    for do, state in (("disable", "suspended"), ("enable", "active")):
+        told = away.failed("key", do, moved)
+        assert "cell home: " in told
+        assert "cell acme: Redis cannot be reached, or refuses: " in told
+        assert told.endswith("Error: not done in acme: the command can be given again\n")
+        assert states(commands, moved)[0] == state
+        assert f"cell home: the key is {state}" in commands.run("key", do, moved)
+        assert states(commands, moved) == [state] * 2
+    commands.run("tenant", "update", moved, "--cell", "home")
+    asked = away.failed("key", "destroy", moved, answers="y\n")
+    assert "can be read in the cells acme and home" in asked
+    assert states(commands, moved) == ["destroyed", "active"]
+
+
+def test_a_cell_that_refuses_is_no_success(commands: Commands, moved: str) -> None:
+    """Whatever was done in the other."""
+    commands.run("key", "destroy", moved, "--yes", "--cell", "acme")
+    commands.run("key", "disable", moved, "--cell", "home")
+    told = commands.failed("key", "enable", moved)
+    assert f"cell home: {moved} is active\ncell acme: the key is destroyed, and not suspended\n" in told
+    assert told.endswith("Error: not done in acme: the command can be given again\n")
+    commands.answered("key", "destroy", moved, "--yes", "--now", "--cell", "acme", answers=f"{moved}\n")
+    commands.run("key", "disable", moved)
+    assert f"cell home: {moved} is active\n" in commands.run(
+        "key", "enable", moved
+    )  # in acme there is nothing any more
+
+
+def test_a_tenant_that_moves_meanwhile_is_looked_at_again(commands: Commands, moved: str) -> None:
+    """Nothing is destroyed in a cell that nobody was asked about, and nothing is called done that may not be."""
+    with patch("retention.key_cli.cells_of", AsyncMock(return_value=("home",))):
+        told = commands.failed("key", "destroy", moved, answers="y\n")
+    assert told.endswith("Error: the tenant has moved meanwhile: give the command again; nothing was done\n")
+    assert states(commands, moved) == ["active"] * 2
+    with patch("retention.key_places.cells_of", AsyncMock(side_effect=[("home", "acme"), ("home", "acme", "home")])):
+        told = commands.failed("key", "disable", moved)
+    assert told.endswith("Error: the tenant has moved meanwhile: give the command again\n")
+
+
 def test_a_key_is_brought_into_a_cell_before_the_move(commands: Commands, tmp_path: Path) -> None:
     """The refused move names the commands, and these let it go on."""
     tenant = commands.run("tenant", "create", "one").strip()
@@ -266,6 +380,7 @@ def test_each_cell_has_an_audit_log(commands: Commands) -> None:
         ("volant.tenant.create", False),
         ("volant.tenant.create", True),
         ("volant.key.create", True),
+        ("volant.key.ack-rotate", True),
     }
     assert "volant.key.create" not in commands.run("audit", "list", "--cell", "home")
     assert commands.run("audit", "verify", "--cell", "acme").startswith("whole, from record 1 to ")

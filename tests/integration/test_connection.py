@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
 import redis as blocking
@@ -16,6 +17,8 @@ from retention.connection import connect, reaching_redis
 from retention.errors import Unavailable
 from retention.leases import Leases
 from retention.readiness import Readiness
+from retention.roots.file import FileRoot
+from retention.seal import Key
 from retention.settings import Settings
 from tests.integration.cell import Cell, open_cell
 from tests.stack import end_tasks
@@ -78,12 +81,31 @@ async def test_a_worker_that_waits_when_the_role_changes_goes_on(refusing: tuple
 async def test_a_replica_is_not_ready(refusing: tuple[Cell, RedisServer]) -> None:
     """A load balancer must not send jobs where they cannot be written."""
     cell, server = refusing
-    readiness = Readiness(cell.redis)
+    readiness = Readiness(cell.redis, FileRoot(Key.random()))
     await readiness.check()
     with blocking.Redis.from_url(server.url) as client:
         become_a_replica(client)
     with pytest.raises(Unavailable, match="replica"):
         await readiness.check()
+
+
+async def test_without_its_root_key_a_cell_is_not_ready(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes would be refused. The root is asked once in the time for which keys stay in memory, not per probe."""
+    root, away = FileRoot(Key.random()), AsyncMock(side_effect=Unavailable("the root is away"))
+    readiness = Readiness(cell.redis, root)
+    await readiness.check()
+    with patch.object(root, "check", away):
+        await readiness.check()
+        readiness = Readiness(cell.redis, root)
+        for _ in range(3):
+            with pytest.raises(Unavailable, match="the root is away"):
+                await readiness.check()
+        assert away.await_count == 1
+        monkeypatch.setattr("retention.readiness.FORGET_AFTER", 0)
+        readiness = Readiness(cell.redis, root)
+        with pytest.raises(Unavailable):
+            await readiness.check()
+    await readiness.check()
 
 
 async def test_a_silent_redis_is_unavailable_after_one_wait(refusing: tuple[Cell, RedisServer]) -> None:

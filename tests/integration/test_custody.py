@@ -63,7 +63,7 @@ async def test_a_rotation_rewraps_everything_and_touches_no_content(cell: Cell, 
     seen: list[int] = []
     assert (await cell.custody.rotate(COMMON)).minimum == 2
     assert await names(cell) == {(COMMON, 1)}
-    assert await cell.custody.progress(await cell.custody.get(COMMON)) == (0, WRAPPED)
+    assert await cell.custody.progress(await cell.custody.get(COMMON)) == (0, WRAPPED, ())
     assert await cell.custody.count(COMMON) == WRAPPED
     await all_opens(cell, everything)
     before = await contents(cell)
@@ -136,7 +136,7 @@ async def test_a_version_is_dropped_only_when_nothing_is_under_it(cell: Cell, ev
     assert not await cell.custody.rewrap(COMMON)
     key = await cell.custody.get(COMMON)
     assert ([version.number for version in key.versions], key.settled) == ([1, 2], False)
-    assert await cell.custody.progress(key) == (WRAPPED - 1, WRAPPED)
+    assert await cell.custody.progress(key) == (WRAPPED - 1, WRAPPED, ())
     await cell.redis.hset(hash_, "key", good)
     await all_opens(cell, everything)
     assert await cell.custody.rewrap(COMMON)

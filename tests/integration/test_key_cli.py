@@ -14,6 +14,7 @@ import pytest
 
 from retention.bootstrap import Retention, open_retention
 from retention.custody import Custody
+from retention.errors import Unavailable
 from retention.job import TenantId
 from retention.keys import KeyId, KeyState, TenantKey
 from retention.keystore import TenantKeys
@@ -126,6 +127,13 @@ def test_what_is_refused_is_a_sentence(run: Run, act: Act, tenant: TenantId, com
     assert (refused.exit_code, refused.stderr) == (1, f"Error: {REFUSED[command]}\n")
 
 
+def test_an_outage_of_the_root_is_not_called_one_of_redis(run: Run, tenant: TenantId) -> None:
+    """Each says what is away."""
+    with patch("retention.roots.file.FileRoot.wrap", side_effect=Unavailable("the token gave no answer in time")):
+        refused = run("key", "create", tenant)
+    assert (refused.exit_code, refused.stderr) == (1, "Error: the token gave no answer in time\n")
+
+
 def test_a_key_that_was_made_at_the_same_moment_is_seen(run: Run, tenant: TenantId) -> None:
     """Two operators: the later one looks again, and is told."""
     run("key", "create", tenant)
@@ -174,6 +182,30 @@ def test_a_rotation_that_is_interrupted_is_gone_on_with(run: Run, act: Act, tena
         assert "not all data is under it yet" in run("key", "rotate", "common").stdout
         assert run("key", "rotate", "common", "--again").stdout.startswith("common wraps with version 4\n")
     assert run("key", "rotate", "common").stdout == "common wraps with version 4\nall data is under it\n"
+
+
+def test_it_is_said_whose_key_holds_a_rotation(run: Run, act: Act, tenant: TenantId) -> None:
+    """That of a tenant whose data is to come under its own key, as it cannot while that may not wrap."""
+    other = TenantId(run("tenant", "create", "other").stdout.strip())
+    act(submits(tenant, 2))
+    act(submits(other, 3))
+    quiet = run("tenant", "create", "nothing is to come under its key").stdout.strip()
+    run("key", "create", quiet)
+    run("key", "disable", quiet)
+    with patch.object(Custody, "_bring", return_value=False):
+        run("key", "create", tenant)
+        run("key", "rotate", "common")
+    listed = run("key", "list").stdout
+    assert "0 of 5 rewrapped" in listed
+    assert "held by" not in listed
+    run("key", "disable", tenant)
+    assert "not all data is under it yet" in run("key", "rotate", "common").stdout
+    common, *own = run("key", "list").stdout.splitlines()
+    assert common.endswith(f"3 of 5 rewrapped  held by {tenant}")
+    assert "held by" not in "".join(own)
+    run("key", "enable", tenant)
+    run("key", "rotate", "common")
+    assert "held by" not in run("key", "list").stdout
 
 
 def test_an_interrupt_before_anything_was_done_says_nothing_of_workers(run: Run, tenant: TenantId) -> None:

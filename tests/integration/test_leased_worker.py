@@ -21,6 +21,8 @@ from retention.job import Completed, JobId, Processing, TenantId
 from retention.keys import COMMON
 from retention.leases import Leases
 from retention.readiness import Readiness
+from retention.roots.file import FileRoot
+from retention.seal import Key
 from tests.integration.cell import RESULTS, Cell, open_cell
 from tests.stack import wait_until
 from worker.leases import LeasedWorker, Retry
@@ -79,7 +81,7 @@ async def serving(
     worker = LeasedWorker(
         [func(function, name=RECOGNIZE)],
         leases=Leases(redis, lease=lease),
-        readiness=Readiness(redis),
+        readiness=Readiness(redis, FileRoot(Key.random())),
         redis=redis,
         jobs_at_once=jobs_at_once,
         lease=lease,

@@ -66,38 +66,36 @@ async def test_a_rotated_key_opens_what_it_wrapped(kms: Kms, root: RootProvider)
     assert await root.unwrap(wrapped, CONTEXT) == key
 
 
-async def test_a_key_that_is_to_be_deleted_is_gone(kms: Kms, root: RootProvider) -> None:
+async def test_a_key_that_is_to_be_deleted_is_an_outage(kms: Kms, root: RootProvider) -> None:
     """As one that is disabled; when the deletion is called off and it is enabled, it is back."""
     key, id_ = Key.random(), kms.arn.rpartition("/")[2]
     wrapped = await root.wrap(key, CONTEXT)
     kms.admin.schedule_key_deletion(KeyId=id_, PendingWindowInDays=7)
-    with pytest.raises(KeyUnavailable, match="KMSInvalidStateException"):
+    with pytest.raises(Unavailable, match="KMSInvalidStateException"):
         await root.unwrap(wrapped, CONTEXT)
     kms.admin.cancel_key_deletion(KeyId=id_)
-    with pytest.raises(KeyUnavailable, match="DisabledException"):
+    with pytest.raises(Unavailable, match="DisabledException"):
         await root.unwrap(wrapped, CONTEXT)
     kms.admin.enable_key(KeyId=id_)
     assert await root.unwrap(wrapped, CONTEXT) == key
 
 
 @pytest.mark.parametrize(
-    ("code", "gone"),
+    "code",
     [
-        ("ThrottlingException", False),
-        ("KMSInternalException", False),
-        ("KeyUnavailableException", False),  # AWS's word for "retry"
-        ("DependencyTimeoutException", False),
-        ("AccessDeniedException", False),
-        ("ExpiredTokenException", False),
-        ("UnrecognizedClientException", False),
-        ("KMSInvalidStateException", False),
-        ("IncorrectKeyException", True),
-        ("NotFoundException", True),
+        "ThrottlingException",
+        "KMSInternalException",
+        "KeyUnavailableException",  # AWS's word for "retry"
+        "DependencyTimeoutException",
+        "AccessDeniedException",
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "KMSInvalidStateException",
+        "InvalidKeyUsageException",
+        "NotFoundException",
     ],
 )
-async def test_a_refusal_for_now_is_an_outage(
-    root: RootProvider, monkeypatch: pytest.MonkeyPatch, code: str, *, gone: bool
-) -> None:
+async def test_a_refusal_for_now_is_an_outage(root: RootProvider, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """A job must not read as gone because somebody took a right from us, or asked too often."""
     wrapped = await root.wrap(Key.random(), CONTEXT)
 
@@ -107,9 +105,41 @@ async def test_a_refusal_for_now_is_an_outage(
     for name in ("encrypt", "decrypt"):
         monkeypatch.setattr(KmsBackend, name, refuse)
     for attempt in (root.unwrap(wrapped, CONTEXT), root.wrap(Key.random(), CONTEXT)):
-        with pytest.raises(KeyUnavailable if gone else Unavailable) as caught:
+        with pytest.raises(Unavailable) as caught:
             await attempt
         assert "words of AWS" not in str(caught.value)
+
+
+async def test_what_another_key_wrapped_is_not_ours(root: RootProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As AWS says it of a ciphertext of a key that we may use, too."""
+    wrapped = await root.wrap(Key.random(), CONTEXT)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise JsonRESTError("IncorrectKeyException", "words of AWS")
+
+    monkeypatch.setattr(KmsBackend, "decrypt", refuse)
+    with pytest.raises(KeyUnavailable) as caught:
+        await root.unwrap(wrapped, CONTEXT)
+    assert "words of AWS" not in str(caught.value)
+
+
+async def test_a_right_that_comes_back_meanwhile_loses_nothing(
+    root: RootProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused once is asked for again before it is called another's."""
+    key, refusals = Key.random(), ["once"]
+    wrapped = await root.wrap(key, CONTEXT)
+    decrypt = KmsBackend.decrypt
+
+    def refuse(self: KmsBackend, **asked: Any) -> Any:
+        if refusals:
+            refusals.pop()
+            raise JsonRESTError("AccessDeniedException", "")
+        return decrypt(self, **asked)
+
+    monkeypatch.setattr(KmsBackend, "decrypt", refuse)
+    assert await root.unwrap(wrapped, CONTEXT) == key
+    assert refusals == []
 
 
 async def test_without_the_right_to_decrypt_nothing_is_gone(

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -59,7 +60,7 @@ async def test_roots_of_one_token_do_not_disturb_each_other(
     async with opened(hsm.another) as another:
         foreign = await another.wrap(key, CONTEXT)
         hsm.administer("session.get_key(label='another').destroy()")
-        with pytest.raises(KeyUnavailable, match="not in its token"):
+        with pytest.raises(Unavailable, match="not in its token"):
             await another.unwrap(foreign, CONTEXT)
         assert await root.unwrap(wrapped, CONTEXT) == key
 
@@ -149,6 +150,22 @@ async def test_a_token_that_breaks_in_the_act_is_an_outage(
         monkeypatch.setattr(pkcs11, name, fail)
     with pytest.raises(Unavailable, match="GeneralError"):
         await root.unwrap(wrapped, CONTEXT)
+
+
+async def test_a_token_that_broke_once_loses_nothing(root: RootProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What did not open is tried again before it is called another's."""
+    key, failures, decrypt = Key.random(), ["once"], pkcs11._decrypt
+    wrapped = await root.wrap(key, CONTEXT)
+
+    def fail(*given: Any) -> bytes:
+        if failures:
+            failures.pop()
+            raise GeneralError
+        return decrypt(*given)
+
+    monkeypatch.setattr(pkcs11, "_decrypt", fail)
+    assert await root.unwrap(wrapped, CONTEXT) == key
+    assert failures == []
 
 
 async def test_a_silent_module_is_an_outage(hsm: SoftHsm, root: RootProvider, monkeypatch: pytest.MonkeyPatch) -> None:

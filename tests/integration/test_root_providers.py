@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from retention import keyspace
 from retention.errors import KeyUnavailable, RetentionError, Unavailable
+from retention.keyring import Keyring
 from retention.roots import RootProvider
 from retention.seal import Context, Key, Kind
+from tests.integration.cell import Cell
 from tests.integration.providers import PIN, SECRET_ACCESS_KEY, Provider, Remote, opened, provided
 
 CONTEXT = Context(kind=Kind.TENANT_KEY, tenant="t1", key_id="k1", key_version=1)
@@ -121,15 +124,38 @@ async def test_a_hundred_at_once(root: RootProvider) -> None:
 
 
 async def test_a_disabled_root_key_gives_nothing(remote: Remote, remote_root: RootProvider) -> None:
-    """From the moment at which it was disabled at its provider, and nobody takes it for an outage."""
+    """From the moment at which it was disabled at its provider; it may be enabled again, so nothing is called gone."""
     wrapped = await remote_root.wrap(Key.random(), CONTEXT)
     remote.disable()
-    with pytest.raises(KeyUnavailable):
+    with pytest.raises(Unavailable):
         await remote_root.unwrap(wrapped, CONTEXT)
-    with pytest.raises(KeyUnavailable):
+    with pytest.raises(Unavailable):
         await remote_root.wrap(Key.random(), CONTEXT)
     with pytest.raises(Unavailable):
         await remote_root.check()
+
+
+async def test_a_disabled_root_key_is_an_outage_of_its_cell(
+    cell: Cell, remote: Remote, remote_root: RootProvider
+) -> None:
+    """At the very first start, at a later one, for the first key of a tenant, and for a customer's token."""
+    cell.keyring._root = cell.imports._root = remote_root
+    token = await cell.imports.token(cell.tenant)
+    await cell.redis.delete(keyspace.WRAPPED_KEYS)
+    await Keyring.open(cell.redis, remote_root)
+    remote.disable()
+    no_key = {"wrapped": b"", "proof": b"", "algorithm": "RSAES_OAEP_SHA_256"}
+    for attempt in (
+        Keyring.open(cell.redis, remote_root),
+        cell.keyring.wrap(Key.random(), cell.tenant, "x"),
+        cell.imports.token(cell.tenant),
+        cell.imports.material(cell.tenant, token.id, **no_key),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(Unavailable):
+            await attempt
+    await cell.redis.delete(keyspace.WRAPPED_KEYS)
+    with pytest.raises(Unavailable):
+        await Keyring.open(cell.redis, remote_root)
 
 
 async def test_an_outage_is_an_outage(remote: Remote, remote_root: RootProvider) -> None:

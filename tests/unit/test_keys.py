@@ -28,6 +28,10 @@ def destroyed(key: TenantKey) -> TenantKey:
     return keys.destroyed(key, purge_at=LATER)
 
 
+def restored(key: TenantKey) -> TenantKey:
+    return keys.restored(key, now=NOW)
+
+
 def purged(key: TenantKey) -> TenantKey:
     return keys.destroyed(key, purge_at=None)
 
@@ -54,7 +58,11 @@ def test_what_a_state_allows(state: KeyState, number: int, *, wraps: bool, unwra
     """As IBM Key Protect says, with its numbers."""
     key = STATES[state](new())
     assert key.state == state == number
-    for allowed, use in ((wraps, key.wrapping), (unwraps, lambda: key.unwrapping(1))):
+    uses: list[tuple[bool, Callable[[], Version]]] = [
+        (wraps, lambda: key.wrapping(NOW)),
+        (unwraps, lambda: key.unwrapping(1)),
+    ]
+    for allowed, use in uses:
         if allowed:
             assert use() == version(1)
         else:
@@ -68,7 +76,7 @@ def test_a_suspended_or_destroyed_key_returns_to_what_it_was(state: KeyState) ->
     if state in (KeyState.ACTIVE, KeyState.DEACTIVATED):
         assert keys.enabled(keys.disabled(STATES[state](new()))).state is state
     if state is not KeyState.DESTROYED:
-        assert keys.restored(destroyed(STATES[state](new()))).state is state
+        assert restored(destroyed(STATES[state](new()))).state is state
 
 
 def test_a_key_that_expires_while_suspended_is_deactivated_when_enabled() -> None:
@@ -78,10 +86,24 @@ def test_a_key_that_expires_while_suspended_is_deactivated_when_enabled() -> Non
     assert keys.enabled(key).state is KeyState.DEACTIVATED
 
 
+def test_what_a_date_or_a_grace_has_ended_is_over_before_that_is_written() -> None:
+    """Nobody need have deactivated or purged it: from that moment on it neither wraps nor comes back."""
+    key = new()
+    assert key.wrapping(LATER - timedelta(milliseconds=1)) == version(1)
+    with pytest.raises(KeyDisabled):
+        key.wrapping(LATER)
+    brought = destroyed(new(imported=True))
+    assert keys.restored(destroyed(key), now=LATER - timedelta(milliseconds=1)).state is KeyState.ACTIVE
+    with pytest.raises(KeyRefused, match="for good"):
+        keys.restored(destroyed(key), now=LATER)
+    with pytest.raises(KeyRefused, match="for good"):
+        keys.refilled(brought, version(1, imported=True), now=LATER)
+
+
 def test_a_new_version_wraps_and_old_ones_unwrap_until_they_are_needed_no_more() -> None:
     """The least version moves with it."""
     key = keys.rotated(new(), version(2))
-    assert key.wrapping() == version(2)
+    assert key.wrapping(NOW) == version(2)
     assert key.unwrapping(1) == version(1)
     assert (key.minimum, key.settled) == (2, False)
     key = keys.settled(key)
@@ -104,9 +126,9 @@ def test_a_purged_key_unwraps_nothing_and_cannot_be_restored() -> None:
         with pytest.raises(KeyUnavailable):
             key.unwrapping(1)
         with pytest.raises(KeyDisabled):
-            key.wrapping()
+            key.wrapping(NOW)
         with pytest.raises(KeyRefused):
-            keys.restored(key)
+            restored(key)
 
 
 def test_no_version_is_made_twice() -> None:
@@ -124,11 +146,11 @@ def test_imported_material_is_taken_away_when_the_key_is_destroyed() -> None:
     key = destroyed(keys.rotated(new(), version(2, imported=True)))
     assert [each.wrapped for each in key.versions] == [b"w", b""]
     with pytest.raises(KeyRefused, match="import"):
-        keys.restored(key)
+        restored(key)
     for other in (version(3), Version(number=2, root="", wrapped=b"x", imported=True, check="c1", created=NOW)):
         with pytest.raises(KeyRefused):
-            keys.refilled(key, other)
-    assert keys.restored(keys.refilled(key, version(2, imported=True))).state is KeyState.ACTIVE
+            keys.refilled(key, other, now=NOW)
+    assert restored(keys.refilled(key, version(2, imported=True), now=NOW)).state is KeyState.ACTIVE
 
 
 def test_the_common_key_is_not_destroyed() -> None:
@@ -143,12 +165,12 @@ REFUSED: dict[str, Callable[[], TenantKey]] = {
     "disable a destroyed one": lambda: keys.disabled(destroyed(new())),
     "rotate a suspended one": lambda: keys.rotated(keys.disabled(new()), version(2)),
     "rotate a deactivated one": lambda: keys.rotated(keys.expired(new()), version(2)),
-    "restore an active one": lambda: keys.restored(new()),
+    "restore an active one": lambda: restored(new()),
     "destroy it twice": lambda: destroyed(destroyed(new())),
     "purge it twice": lambda: purged(purged(new())),
     "create a destroyed one": lambda: new(gone=destroyed(new())),
     "create an active one": lambda: new(gone=new()),
-    "refill an active one": lambda: keys.refilled(new(), version(1)),
+    "refill an active one": lambda: keys.refilled(new(), version(1), now=NOW),
 }
 
 
@@ -171,7 +193,7 @@ def test_every_move_counts_and_the_least_version_never_falls(names: list[str]) -
             "expire": keys.expired,
             "destroy": destroyed,
             "purge": purged,
-            "restore": keys.restored,
+            "restore": restored,
             "settle": keys.settled,
         }
         try:
@@ -181,5 +203,5 @@ def test_every_move_counts_and_the_least_version_never_falls(names: list[str]) -
         assert moved.revision == key.revision + 1
         assert moved.minimum >= key.minimum
         if moved.state is KeyState.ACTIVE:
-            assert moved.wrapping().number == moved.minimum
+            assert moved.wrapping(NOW).number == moved.minimum
         key = moved
