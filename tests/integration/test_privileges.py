@@ -29,14 +29,21 @@ from tests.stack import users_under_test
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[tuple[RedisServer, Path]]:
-    """Give a Redis with users, and the directory with their passwords."""
+def with_users() -> Iterator[tuple[RedisServer, Path]]:
     with temporary_directory() as directory:
         if (users := users_under_test(directory)) is None:
             lacking("selectors in its rules")
         server = RedisServer(directory / "redis", "--aclfile", str(users / "users.acl"))
         yield server, users
         server.stop()
+
+
+@pytest.fixture
+def guarded(with_users: tuple[RedisServer, Path]) -> tuple[RedisServer, Path]:
+    """Give a Redis with users and nothing else, and the directory with their passwords."""
+    with blocking.Redis.from_url(with_users[0].url) as client:
+        client.flushall()
+    return with_users
 
 
 def as_role(guarded: tuple[RedisServer, Path], role: str) -> Redis:
@@ -170,8 +177,6 @@ def test_whoever_empties_the_audit_log_with_a_roles_password_is_seen(
 ) -> None:
     """No rule forbids an argument of `XADD`. With the ends of the day it began it takes a checkpoint to see it."""
     server, users = guarded
-    with blocking.Redis.from_url(server.url) as client:
-        client.flushall()
     run = partial(
         volant,
         redis_url=server.url,
