@@ -238,7 +238,9 @@ async def test_a_cells_own_log_tells_what_came_into_it_and_went(
     monkeypatch.setattr(tenancy, "_check", unseen)
     with pytest.raises(CellRefused):
         await tenancy.create("late", plan="premium", cell="acme")
-    assert await told(log, since=start) == twice("volant.tenant.create", "volant.key.create", "volant.tenant.delete")
+    assert await told(log, since=start) == twice(
+        "volant.tenant.create", "volant.key.create", "volant.key.ack-rotate", "volant.tenant.delete"
+    )
 
 
 async def test_a_move_that_is_refused_at_the_last_moment_leaves_nothing_behind(
