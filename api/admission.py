@@ -36,6 +36,9 @@ more of them before whatever another's request waits for."""
 PATIENCE = 1.0
 """Seconds that a request waits for others of its credential at most: what they wait for may be away."""
 
+BANDWIDTH = 64 << 20
+"""Bytes of audio that a process takes in for a credential in a second at most. Most of its time is then others'."""
+
 CREDENTIALS = 10_000
 """Credentials that are remembered at most. Beyond, the one that was refused first is forgotten."""
 
@@ -78,6 +81,11 @@ class Turn:
         if self._taken:
             self._taken = False
             self._places.release()
+
+    async def spend(self, size: int) -> None:
+        """Keep it for as long as so many bytes may take, and then leave it."""
+        await asyncio.sleep(size / BANDWIDTH)
+        self.leave()
 
     @asynccontextmanager
     async def left(self) -> AsyncIterator[None]:

@@ -58,11 +58,15 @@ def _name(request: web.Request, header: str) -> str:
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Give the audio; raise Problem at its end if the key was revoked while it came in, which may take long.
 
-    Or if the tenant is not served here any more. Meanwhile it is the turn of others.
+    Or if the tenant is not served here any more. Each piece has its turn, and none is held while one is waited for.
     """
-    async with request[TURN].left():
-        async for piece in audio:
-            yield piece
+    turn = request[TURN]
+    turn.leave()
+    async for piece in audio:
+        await turn.take()
+        yield piece
+        await turn.spend(len(piece))
+    await turn.take()
     await admit(request, await _credential(request, None))
 
 

@@ -283,6 +283,27 @@ async def test_nobody_waits_for_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
         await held
 
 
+async def test_audio_that_comes_fast_is_not_taken_in_faster_than_others_can_bear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each piece keeps its credential's turn for as long as it may take; that of others goes on."""
+    monkeypatch.setattr(admission, "PATIENCE", 3600.0)
+    monkeypatch.setattr(admission, "BANDWIDTH", 1)
+    async with serving(grace=timedelta(0)) as api:
+        upload = asyncio.create_task(api.submit())
+
+        async def is_under_way() -> bool:
+            return bool(api.jobs.uploads)
+
+        await wait_until(is_under_way)
+        asked = asyncio.create_task(api.ask("GET", "/v1/recognitions"))
+        for _ in range(20):
+            assert (await api.ask("GET", "/v1/recognitions", headers=BEARER, auth=None)).status == 200
+        assert not asked.done()
+        for task in (upload, asked):
+            task.cancel()
+
+
 async def test_nobody_waits_for_an_erasure(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may take long by itself, as may asking a callback URL."""
     monkeypatch.setattr(admission, "PATIENCE", 3600.0)
