@@ -71,7 +71,7 @@ PATHS = [
     ("GET", "/v1/recognitions/4BD734C0-E575-41F3-8E03-F932AA0468A0", 404, "job not found"),
     ("DELETE", "/v1/recognitions/*", 404, "job not found"),
     ("GET", "/v1/recognitions/" + "x" * 10_000, 404, "job not found"),
-    ("GET", "/v1/recognitions/" + "x" * 100_000, 400, "The request is not valid HTTP, or its head is too long."),
+    ("GET", "/v1/recognitions/" + "x" * 100_000, 414, "The path and the query are longer than 64 KiB together."),
     ("GET", "/v1/nothing", 404, "There is nothing at this path."),
     ("GET", "/../etc/passwd", 404, "There is nothing at this path."),
     ("PUT", "/v1/recognitions", 405, "This path takes GET, POST."),

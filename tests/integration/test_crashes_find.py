@@ -258,7 +258,7 @@ def a_suspended_key_unwraps(patch: Patch) -> None:
 
 @shows("own", "submit", "disable")
 def a_suspended_key_wraps(patch: Patch) -> None:
-    patch.setattr(TenantKey, "wrapping", lambda key: key.newest)
+    patch.setattr(TenantKey, "wrapping", lambda key, _now: key.newest)
 
 
 @shows("common", "create")

@@ -60,7 +60,7 @@ async def test_a_delete_is_one_step(cell: Cell, monkeypatch: pytest.MonkeyPatch)
 
     job = await accepted(cell, customer="c")
     await worked_on(cell, job)
-    monkeypatch.setattr(cell.jobs, "_clear", dies)
+    monkeypatch.setattr(cell.jobs, "clear", dies)
     with pytest.raises(KeyboardInterrupt):
         await cell.jobs.delete(cell.tenant, job.id)
     assert await everything_logged(cell) == [str(path) for path in files(cell)]
