@@ -1,8 +1,9 @@
 """Whether an answer tells another tenant's id from one that nobody has: in status, headers, body, or time.
 
 Every route that takes something of a tenant's is asked, by another tenant, for what is there and for what is not, one
-after the other in random order over one connection; also for what is a tenant's that has moved to another cell, and by
-that tenant, whose earlier cell is the others'. Times are compared by Welch's t-test as dudect does it (Reparaz,
+after the other in random order over one connection, each always by the same name, since libraries take less time for
+what they have seen before; also for what is a tenant's that has moved to another cell, and by that tenant, whose
+earlier cell is the others'. Times are compared by Welch's t-test as dudect does it (Reparaz,
 Balasch, Verbauwhede 2017, "Dude, is my code constant time?"): of both kinds together the slowest tenth, which is the
 machine's noise, is left out; |t| below 4.5 is no evidence of a difference.
 
@@ -218,17 +219,15 @@ def _questions(house: House, key: str, who: str = "") -> Iterator[Question]:
                 method=method,
                 about=f"a job, {about}{who}",
                 key=key,
-                ask=partial(_about_a_job, job),
+                ask=partial(_about_a_job, job, str(uuid.uuid4())),
             )
+    instances = (secrets.token_hex(8), uuid.uuid4()), (house.tenant, next(iter(house.jobs.values())))
     yield Question(
         path="/v1/recognitions/{id}",
         method="GET",
         about=f"a job, under its tenant's instance{who}",
         key=key,
-        ask=lambda there: Request(
-            f"/instances/{house.tenant if there else secrets.token_hex(8)}"
-            f"/v1/recognitions/{next(iter(house.jobs.values())) if there else uuid.uuid4()}"
-        ),
+        ask=lambda there: Request("/instances/{}/v1/recognitions/{}".format(*instances[there])),
     )
     audio = Request("", {"Content-Type": "audio/wav"}, recording(0))
     for path, body in (
@@ -241,22 +240,27 @@ def _questions(house: House, key: str, who: str = "") -> Iterator[Question]:
             method="POST",
             about=f"a callback URL{who}",
             key=key,
-            ask=partial(_about_a_url, path, body, house.url),
+            # As long as what is registered.
+            ask=partial(
+                _about_a_url, path, body, house.url, f"{house.url.partition('?')[0]}?by={secrets.token_hex(3)}"
+            ),
             padded=path == "/v1/register_callback",
         )
+    customers = secrets.token_hex(6), CUSTOMER
     yield Question(
         path="/v1/user_data",
         method="DELETE",
         about=f"a customer{who}",
         key=key,
-        ask=lambda there: Request(f"/v1/user_data?customer_id={CUSTOMER if there else secrets.token_hex(6)}"),
+        ask=lambda there: Request(f"/v1/user_data?customer_id={customers[there]}"),
     )
 
 
 def _anonymous_questions(house: House, about: str) -> Iterator[Question]:
+    key_ids = secrets.token_hex(6), house.key.split("_")[1]
+
     def wrong(*, there: bool) -> str:
-        key_id = house.key.split("_")[1] if there else secrets.token_hex(6)
-        return f"volant_{key_id}_{secrets.token_urlsafe(32)}"
+        return f"volant_{key_ids[there]}_{secrets.token_urlsafe(32)}"
 
     for path, method, ask in (
         ("/v1/recognitions", "GET", lambda there: Request("/v1/recognitions", _basic(wrong(there=there)))),
@@ -278,13 +282,12 @@ def _anonymous_questions(house: House, about: str) -> Iterator[Question]:
         yield Question(path=path, method=method, about=about, key="", ask=ask)
 
 
-def _about_a_job(job: str, there: bool) -> Request:  # noqa: FBT001 - a question's own argument
-    return Request(f"/v1/recognitions/{job if there else uuid.uuid4()}")
+def _about_a_job(job: str, nobodys: str, there: bool) -> Request:  # noqa: FBT001 - a question's own argument
+    return Request(f"/v1/recognitions/{job if there else nobodys}")
 
 
-def _about_a_url(path: str, body: Request, url: str, there: bool) -> Request:  # noqa: FBT001 - the same
-    elsewhere = f"{url.partition('?')[0]}?by={secrets.token_hex(3)}"  # as long as what is registered
-    asked = url if there else elsewhere
+def _about_a_url(path: str, body: Request, url: str, nobodys: str, there: bool) -> Request:  # noqa: FBT001 - the same
+    asked = url if there else nobodys
     return replace(body, target=f"{path}?callback_url={quote(asked)}", names=asked)
 
 
