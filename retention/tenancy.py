@@ -73,7 +73,8 @@ class Tenancy:
         """Change what is known of a tenant, and move it if another cell is given: its new jobs go there from now on.
 
         One that has a key of its own, or needs one under Premium, has one there before. Raises NotFound, CellRefused,
-        SettingsError; KeyRefused when it is to bring that key itself, or its key is disabled.
+        SettingsError; KeyRefused when it is to bring that key itself, or its key is disabled, or was as it moved: who
+        disabled it may have looked before the move counted, and nobody else knows of the key in the new cell.
         """
         now = await self._cells.home.jobs.now()
 
@@ -85,6 +86,8 @@ class Tenancy:
         detail = " ".join(sorted({*changes, *(name for name, value in named.items() if value)}))
         known = await self._tenants.get(tenant)
         wanted = changed(known)
+        left = await self._cells.get(known.cell) if wanted.cell != known.cell else None
+        could_be_read = left and await _can_be_read(left, tenant)
         await self._check(wanted)
         for name in wanted.cells:  # before anything is changed: all of them must learn of it
             await self._cells.get(name)
@@ -100,6 +103,11 @@ class Tenancy:
             raise
         known = await self._publish(tenant)
         await self._give_key(known, known)  # a command that was refused may have withdrawn it at the same moment
+        if left and could_be_read and not await _can_be_read(left, tenant):
+            raise KeyRefused(
+                f"the tenant has moved, and its key in the cell {left.name} was disabled or destroyed meanwhile:"
+                f" give that command again, which is to act in the cell {wanted.cell}, too"
+            )
         await self._carry(tenant)
         return await self._publish(tenant)
 
@@ -257,6 +265,16 @@ async def _own_key(cell: Cell, tenant: TenantId) -> TenantKey | None:
     with suppress(NotFound):
         return await cell.custody.get(KeyId(tenant))
     return None
+
+
+async def _can_be_read(cell: Cell, tenant: TenantId) -> bool:
+    """Tell whether a key of the tenant's own, if there is one, lets what is in a cell be read."""
+    own = await _own_key(cell, tenant)
+    with suppress(KeyDisabled, KeyUnavailable):
+        if own is not None:
+            own.reading()
+        return True
+    return False
 
 
 async def _clear(cell: Cell, tenant: TenantId) -> None:

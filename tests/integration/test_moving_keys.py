@@ -8,6 +8,7 @@ import pytest
 
 from retention.errors import CellRefused, KeyRefused, NotFound
 from retention.job import TenantId
+from retention.key_places import Change, change_in
 from retention.keyring import name_of
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
 from retention.seal import Key
@@ -195,6 +196,35 @@ async def test_a_move_does_not_get_around_a_key(installation: Installation, stat
         await installation.move("acme")
     assert (await installation.retention.tenants.get(installation.tenant)).cell == "home"
     assert await own(installation, "acme") is None
+
+
+@pytest.mark.parametrize("how", ["disable", "destroy"])
+async def test_a_key_that_is_disabled_while_its_tenant_moves_is_told_of(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Whoever did that looked before the move counted; given again, as whoever moves is told, it reaches both cells."""
+    id_, give_key = KeyId(installation.tenant), installation.retention.tenancy._give_key
+    await installation.home.custody.create(installation.tenant)
+    change = Change(
+        do=lambda custody: custody.disable(id_) if how == "disable" else custody.destroy(id_, grace=None),
+        wanted=frozenset({KeyState.SUSPENDED}),
+        say=str,
+    )
+
+    async def and_disable(*arguments: Any) -> None:
+        await give_key(*arguments)
+        monkeypatch.undo()
+        await change_in(installation.retention, id_, None, change)
+
+    monkeypatch.setattr(installation.retention.tenancy, "_give_key", and_disable)
+    with pytest.raises(KeyRefused, match="in the cell home was disabled or destroyed"):
+        await installation.move("acme")
+    await change_in(installation.retention, id_, None, change)
+    for cell in ("home", "acme"):
+        key = await own(installation, cell)
+        assert key is not None
+        assert key.state in {KeyState.SUSPENDED, KeyState.DESTROYED}
+    await installation.move("acme")
 
 
 async def test_a_creation_of_premium_that_breaks_off_can_be_given_again(installation: Installation) -> None:
