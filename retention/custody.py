@@ -17,7 +17,7 @@ from retention import keys
 from retention.audio import AudioStore
 from retention.audit import Audit, Doing
 from retention.chain import Event
-from retention.errors import KeyDisabled, KeyRefused, KeyUnavailable, NotFound, Superseded
+from retention.errors import KeyDisabled, KeyRefused, KeyUnavailable, NotFound, Superseded, Unavailable
 from retention.job import TenantId, Unfinished
 from retention.keyring import Keyring, check_value, name_of
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
@@ -211,11 +211,18 @@ class Custody:
         if not await self._keys.alone(token, during=_ALONE_FOR):
             return
         now = await self._keys.now()
-        for key in await self._keys.all():
-            try:
-                await self._tend(key, now)
-            except (Superseded, NotFound):
-                continue  # changed meanwhile, or gone: the next round sees to it
+        trouble: Unavailable | None = None
+        # Rotations last: they may take long, and need the root, and no date and no purge is to wait for either.
+        for step in (functools.partial(self._tend, now=now), self._go_on):
+            for key in await self._keys.all():
+                try:
+                    await step(key)
+                except (Superseded, NotFound):
+                    continue  # changed meanwhile, or gone: the next round sees to it
+                except Unavailable as error:
+                    trouble = error  # maybe of this key alone
+        if trouble:
+            raise trouble
 
     async def _tend(self, key: TenantKey, now: datetime) -> None:
         key = await self._deactivated(key)
@@ -224,11 +231,12 @@ class Custody:
                 await self._keys.write(gone := keys.destroyed(key, purge_at=None))
                 doing.count = await self._shredding.shred(gone)
             _log.info("key purged", key_id=key.id)
-        elif key.purged:
-            if await self.count(key.id):  # whoever purged it broke off
-                async with self._recorded("volant.key.purge", key.id) as doing:
-                    doing.count = await self._shredding.shred(key)
-        elif not key.settled:
+        elif key.purged and await self.count(key.id):  # whoever purged it broke off
+            async with self._recorded("volant.key.purge", key.id) as doing:
+                doing.count = await self._shredding.shred(key)
+
+    async def _go_on(self, key: TenantKey) -> None:
+        if not key.settled:
             await self.rewrap(key.id)
 
     async def _deactivated(self, key: TenantKey) -> TenantKey:

@@ -11,9 +11,10 @@ from hypothesis import given, strategies as st
 from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
-from retention.errors import KeyDisabled, KeyRefused, WrapRefused
+from retention.errors import KeyDisabled, KeyRefused, Unavailable, WrapRefused
 from retention.keys import KeyId, KeyState
 from retention.keystore import TenantKeys
+from retention.roots.file import FileRoot
 from retention.seal import Key
 from tests.integration.audited import client_of
 from tests.integration.cell import HOUR, Cell, open_cell
@@ -100,3 +101,23 @@ def test_scripts_take_a_date_apart_as_it_was_written(redis_server: RedisServer, 
     client = client_of(redis_server.url)
     assert client.eval(f"{lua}return has_passed(ARGV[1]) and 1 or 0", 0, written) == (later >= 0)
     client.close()
+
+
+async def test_no_date_and_no_purge_waits_for_the_root_or_for_a_rotation(cell: Cell) -> None:
+    """What cannot be rewrapped without it keeps nothing else back, and is told."""
+    await cell.submit()
+    await cell.custody.create(cell.tenant)  # the oldest of them; all that there is is to come under it
+    destroyed, dated = [cell.of((await cell.tenants.create(name, now=await cell.jobs.now())).id) for name in "ab"]
+    job = await destroyed.submit()
+    for each, expires in (destroyed, None), (dated, await cell.jobs.now()):
+        await each.custody.create(each.tenant, expires=expires)
+    await cell.custody.destroy(KeyId(destroyed.tenant), grace=timedelta(0))
+    cell.keyring._unwrapped.clear()
+    with patch.object(FileRoot, "unwrap", side_effect=Unavailable("away")), pytest.raises(Unavailable, match="away"):
+        await cell.custody.tend("worker")
+    assert (await cell.custody.get(KeyId(destroyed.tenant))).purged
+    assert await cell.stored(job) is None
+    assert (await cell.custody.get(KeyId(dated.tenant))).state is KeyState.DEACTIVATED
+    assert not (await cell.custody.get(KeyId(cell.tenant))).settled
+    await cell.custody.tend("worker")
+    assert (await cell.custody.get(KeyId(cell.tenant))).settled
