@@ -212,12 +212,18 @@ class Tenancy:
     async def _clear_begun(self, name: str, place: Cell) -> None:
         """Take away tenants of a name that a cell knows and the home cell does not.
 
-        Their creation broke off, or their deletion: nobody has a credential of theirs.
+        Their creation broke off: nobody has a credential of theirs, and nothing is there. One of which there is
+        something is another matter (its deletion broke off, or home has lost it), and raises CellRefused.
         """
         there = [known.id for known in await place.tenants.all() if known.name == name]
         at_home = {known.id for known in await self._tenants.all()}
         for tenant in there:
             if tenant not in at_home:
+                if await place.custody.count(KeyId(tenant)):
+                    raise CellRefused(
+                        f"cell {place.name}: there is data of a tenant of that name, {tenant}, which {HOME} does not"
+                        f" know: `volant tenant delete {tenant}` erases it"
+                    )
                 await _clear(place, tenant)
 
     async def _withdraw(self, tenant: TenantId, place: Cell) -> None:

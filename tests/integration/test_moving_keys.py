@@ -247,6 +247,19 @@ async def test_a_creation_of_premium_that_breaks_off_can_be_given_again(installa
     assert {key.id for key in await installation.acme.custody.all()} == {COMMON, KeyId(made)}
 
 
+async def test_a_creation_erases_no_data(installation: Installation) -> None:
+    """Whoever has some in the cell, and is not known at home, is named, and deleted by a command that asks."""
+    tenancy = installation.retention.tenancy
+    lost = (await tenancy.create("new", plan="premium", cell="acme")).id
+    job = await installation.submit(lost)
+    await installation.home_redis.hdel("volant:tenants", lost)
+    with pytest.raises(CellRefused, match=f"volant tenant delete {lost}"):
+        await tenancy.create("new", plan="premium", cell="acme")
+    assert await installation.is_at(installation.acme, job)
+    assert await tenancy.delete(lost) == 1
+    await tenancy.create("new", plan="premium", cell="acme")
+
+
 async def test_a_move_to_premium_that_breaks_off_is_completed_by_the_next(installation: Installation) -> None:
     """No job is ever under another key than its own once it is Premium."""
 
