@@ -36,19 +36,25 @@ REPLY_WITHIN = 5.0
 
 
 def connect(settings: CellSettings, *, retries: int) -> Redis:
-    """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used."""
+    """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used.
+
+    Raises SettingsError.
+    """
     password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
-    return Redis.from_url(
-        settings.redis_url,
-        username=settings.redis_user or None,
-        password=password,
-        **_tls(settings),
-        socket_timeout=REPLY_WITHIN,
-        socket_connect_timeout=2.0,
-        health_check_interval=30,
-        # A reply that is late is not waited for again: a client hangs long enough as it is.
-        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
-    )
+    try:
+        return Redis.from_url(
+            settings.redis_url,
+            username=settings.redis_user or None,
+            password=password,
+            **_tls(settings),
+            socket_timeout=REPLY_WITHIN,
+            socket_connect_timeout=2.0,
+            health_check_interval=30,
+            # A reply that is late is not waited for again: a client hangs long enough as it is.
+            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
+        )
+    except ValueError as error:
+        raise SettingsError("redis_url: its scheme, its port or a number in it is wrong") from error
 
 
 def _tls(settings: CellSettings) -> dict[str, Any]:
