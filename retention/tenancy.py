@@ -56,10 +56,11 @@ class Tenancy:
             if plan == "premium":
                 await place.custody.create(tenant.id)
                 await place.custody.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
-            return await self._tenants.add(tenant)
+            await self._tenants.add(tenant)
         except CellRefused:
             await _clear(place, tenant.id)
             raise
+        return await self._settle(tenant.id)
 
     async def update(
         self,
@@ -101,8 +102,7 @@ class Tenancy:
             if is_new_there:
                 await self._withdraw(tenant, await self._cells.get(wanted.cell))
             raise
-        known = await self._publish(tenant)
-        await self._give_key(known, known)  # a command that was refused may have withdrawn it at the same moment
+        await self._settle(tenant)
         if left and could_be_read and not await _can_be_read(left, tenant):
             raise KeyRefused(
                 f"the tenant has moved, and its key in the cell {left.name} was disabled or destroyed meanwhile:"
@@ -225,6 +225,17 @@ class Tenancy:
                         f" know: `volant tenant delete {tenant}` erases it"
                     )
                 await _clear(place, tenant)
+                with suppress(NotFound):
+                    await self._settle(tenant)  # it was made by another command at the same moment
+
+    async def _settle(self, tenant: TenantId) -> Tenant:
+        """Have a tenant that home knows known in its cells, with its key, whatever another command took it for.
+
+        Raises NotFound.
+        """
+        known = await self._publish(tenant)
+        await self._give_key(known, known)
+        return known
 
     async def _withdraw(self, tenant: TenantId, place: Cell) -> None:
         """Take a tenant out of a cell to which it was not let, unless another command let it in meanwhile.

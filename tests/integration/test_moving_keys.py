@@ -13,6 +13,7 @@ from retention.keyring import name_of
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
 from retention.seal import Key
 from retention.tenancy import Tenancy
+from retention.tenant import Tenant
 from tests.integration.audited import told
 from tests.integration.cell import HOUR, RESULTS
 from tests.integration.installation import Installation, crashes, finish
@@ -245,6 +246,35 @@ async def test_a_creation_of_premium_that_breaks_off_can_be_given_again(installa
     made = (await installation.retention.tenants.all())[-1].id
     assert await installation.acme_redis.hkeys("volant:tenants") == [made.encode()]
     assert {key.id for key in await installation.acme.custody.all()} == {COMMON, KeyId(made)}
+
+
+@pytest.mark.parametrize("moment", ["acme.jobs.delete_tenant", "home.tenants.add"])
+async def test_of_two_creations_at_once_one_is_whole(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Also when the other, which is refused, has taken it for one that broke off: before it counts, or just then."""
+    first, second = (Tenancy(installation.retention.cells) for _ in range(2))
+    add = installation.home.tenants.add
+    place, _, name = moment.rpartition(".")
+    owner = operator.attrgetter(place)(installation)
+    does = getattr(owner, name)
+
+    async def meanwhile(tenant: Tenant) -> Tenant:
+        async def late(*arguments: Any) -> Any:
+            monkeypatch.undo()
+            await add(tenant)
+            return await does(*arguments)
+
+        monkeypatch.undo()
+        monkeypatch.setattr(owner, name, late)
+        with pytest.raises(CellRefused):
+            await second.create("same", plan="premium", cell="acme")
+        return tenant
+
+    monkeypatch.setattr(installation.home.tenants, "add", meanwhile)
+    made = await first.create("same", plan="premium", cell="acme")
+    assert await installation.acme.tenants.all() == [made]
+    assert await wraps(installation, made.id) == made.id
 
 
 async def test_a_creation_erases_no_data(installation: Installation) -> None:
