@@ -133,6 +133,11 @@ class Tenancy:
                     continue
                 except (Unavailable, SettingsError, KeyUnavailable, AuditBroken) as error:
                     trouble = trouble or error
+            for name in set(self._cells.names) - {*known.cells} if known else ():
+                with suppress(RetentionError):  # none of its cells: but a move that broke off may have left it there
+                    place = await self._cells.get(name)
+                    await place.tenants.get(tenant)
+                    doing.count += await place.jobs.delete_tenant(tenant)
             if trouble:
                 raise trouble
             if not was_there:

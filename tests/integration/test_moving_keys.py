@@ -3,10 +3,11 @@
 import operator
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
-from retention.errors import CellRefused, KeyRefused, NotFound
+from retention.errors import CellRefused, KeyRefused, NotFound, Unavailable
 from retention.job import TenantId
 from retention.key_places import Change, change_in
 from retention.keyring import name_of
@@ -183,6 +184,21 @@ async def test_a_deletion_takes_the_keys_of_all_cells(installation: Installation
         assert await own(installation, cell) is None
     for redis in (installation.home_redis, installation.acme_redis):
         assert [key async for key in redis.scan_iter(f"*{installation.tenant}*")] == []
+
+
+async def test_a_deletion_takes_what_a_move_that_broke_off_has_left(installation: Installation) -> None:
+    """In a cell of which the home cell was never told."""
+    await installation.home.custody.create(installation.tenant)
+    with (
+        patch.object(installation.home.tenants, "change", side_effect=Unavailable),
+        pytest.raises(Unavailable),
+    ):
+        await installation.move("acme")
+    assert (await installation.retention.tenants.get(installation.tenant)).cells == ("home",)
+    assert await own(installation, "acme") is not None
+    await installation.retention.tenancy.delete(installation.tenant)
+    assert [key.id for key in await installation.acme.custody.all()] == [COMMON]
+    assert await installation.acme.tenants.all() == []
 
 
 @pytest.mark.parametrize("state", ["suspended", "destroyed", "purged"])
