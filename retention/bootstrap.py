@@ -195,67 +195,69 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         )
         leases = Leases(redis, lease=settings.lease)
         notification_leases = Leases(redis, lease=settings.lease, queue=NOTIFICATION)
-        yield Cell(
-            name=name,
-            acceptance=acceptance,
-            jobs=jobs,
-            request_log=request_log,
-            audit=audit,
-            tenants=tenants,
-            quotas=quotas,
-            registrations=registrations,
-            callbacks=Callbacks(
-                registrations=registrations,
+        try:
+            yield Cell(
+                name=name,
+                acceptance=acceptance,
+                jobs=jobs,
+                request_log=request_log,
+                audit=audit,
                 tenants=tenants,
+                quotas=quotas,
+                registrations=registrations,
+                callbacks=Callbacks(
+                    registrations=registrations,
+                    tenants=tenants,
+                    egress=egress,
+                    hash_=settings.callback_signature,
+                    challenges_per_hour=settings.challenges_per_hour,
+                ),
+                telling=Telling(
+                    store=store,
+                    keyring=keyring,
+                    tenants=tenants,
+                    registrations=registrations,
+                    leases=notification_leases,
+                    hash_=settings.callback_signature,
+                ),
+                outbox=Outbox(redis),
                 egress=egress,
-                hash_=settings.callback_signature,
-                challenges_per_hour=settings.challenges_per_hour,
-            ),
-            telling=Telling(
-                store=store,
-                keyring=keyring,
-                tenants=tenants,
-                registrations=registrations,
-                leases=notification_leases,
-                hash_=settings.callback_signature,
-            ),
-            outbox=Outbox(redis),
-            egress=egress,
-            holding=JobHolding(store=store, audio=audio, log=request_log, keyring=keyring, leases=leases),
-            leases=leases,
-            notification_leases=notification_leases,
-            caretaker=Caretaker(
-                store=store,
-                audio=audio,
-                log=request_log,
-                audit=audit,
-                keyring=keyring,
-                queue=queue,
+                holding=JobHolding(store=store, audio=audio, log=request_log, keyring=keyring, leases=leases),
+                leases=leases,
+                notification_leases=notification_leases,
+                caretaker=Caretaker(
+                    store=store,
+                    audio=audio,
+                    log=request_log,
+                    audit=audit,
+                    keyring=keyring,
+                    queue=queue,
+                    erasures=erasures,
+                    orphan_after=settings.orphan_after,
+                ),
                 erasures=erasures,
-                orphan_after=settings.orphan_after,
-            ),
-            erasures=erasures,
-            custody=Custody(
-                keys=TenantKeys(redis),
+                custody=Custody(
+                    keys=TenantKeys(redis),
+                    keyring=keyring,
+                    wrapped=WrappedKeys(redis),
+                    tenants=tenants,
+                    store=store,
+                    audio=audio,
+                    log=request_log,
+                    queue=queue,
+                    audit=audit,
+                ),
+                imports=KeyImports(redis, root=root, keys=TenantKeys(redis), tenants=tenants, audit=audit),
+                offers=Offers(redis),
+                readiness=readiness,
+                privileges=privileges,
                 keyring=keyring,
-                wrapped=WrappedKeys(redis),
-                tenants=tenants,
                 store=store,
-                audio=audio,
-                log=request_log,
-                queue=queue,
-                audit=audit,
-            ),
-            imports=KeyImports(redis, root=root, keys=TenantKeys(redis), tenants=tenants, audit=audit),
-            offers=Offers(redis),
-            readiness=readiness,
-            privileges=privileges,
-            keyring=keyring,
-            store=store,
-            redis=redis,
-        )
-        await acceptance.close()
-        await audit.close()
+                redis=redis,
+            )
+        finally:
+            await acceptance.close()
+            await audit.close()
 
 
 def open_audio(settings: CellSettings) -> tuple[AudioStore, LoggedAudio]:

@@ -1,6 +1,7 @@
 """How records come into the audit log from several sides at once, and go when their time is over."""
 
 import asyncio
+import contextlib
 import multiprocessing
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from retention import keyspace
 from retention.appending import AT_ONCE
 from retention.audit import Audit
 from retention.chain import Link, Record
+from retention.errors import KeyRefused
 from retention.seal import Key
 from tests.integration.audited import begun, records, since, snapshot, verified
 from tests.integration.cell import YEAR, Cell
@@ -47,15 +49,19 @@ async def test_who_stops_waiting_keeps_nobody_else_waiting(cell: Cell) -> None:
     assert {0, 1, 3, 4} <= {each.count for each in await records(cell.audit, since=start)}
 
 
+@pytest.mark.parametrize("end", [None, KeyRefused, asyncio.CancelledError])
 async def test_what_nobody_waits_for_any_more_is_written_before_the_end(
-    redis: Redis, other_redis: Redis, tmp_path: Path
+    redis: Redis, other_redis: Redis, tmp_path: Path, end: type[BaseException] | None
 ) -> None:
-    """Redis is closed after that, and not under it."""
-    async with installed(redis, other_redis, tmp_path) as installation:
-        before = await redis.xlen(keyspace.AUDIT)
-        writing = asyncio.create_task(installation.home.audit.write("volant.access.deny", "denied"))
-        await asyncio.sleep(0)  # it has begun
-        writing.cancel()
+    """Redis is closed after that, and not under it: also when a command is refused or interrupted."""
+    with contextlib.nullcontext() if end is None else pytest.raises(end):
+        async with installed(redis, other_redis, tmp_path) as installation:
+            before = await redis.xlen(keyspace.AUDIT)
+            writing = asyncio.create_task(installation.home.audit.write("volant.access.deny", "denied"))
+            await asyncio.sleep(0)  # it has begun
+            writing.cancel()
+            if end is not None:
+                raise end
     assert await redis.xlen(keyspace.AUDIT) == before + 1
 
 
