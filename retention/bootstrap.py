@@ -105,18 +105,22 @@ async def open_retention(settings: Settings, *, role: Literal["api", "admin"]) -
             if role == "api":
                 cells.watch()
             denials = Denials(home.audit)
-            yield Retention(
-                cells=cells,
-                tenants=home.tenants,
-                tenancy=Tenancy(cells),
-                tokens=Tokens(keyring=home.keyring, tenants=home.tenants, store=home.store, life=settings.token_life),
-                denials=denials,
-                privileges=home.privileges,
-                routes=routes,
-                jobs=RoutedJobs(routes),
-                callbacks=RoutedCallbacks(routes),
-            )
-            await denials.close()
+            try:
+                yield Retention(
+                    cells=cells,
+                    tenants=home.tenants,
+                    tenancy=Tenancy(cells),
+                    tokens=Tokens(
+                        keyring=home.keyring, tenants=home.tenants, store=home.store, life=settings.token_life
+                    ),
+                    denials=denials,
+                    privileges=home.privileges,
+                    routes=routes,
+                    jobs=RoutedJobs(routes),
+                    callbacks=RoutedCallbacks(routes),
+                )
+            finally:
+                await denials.close()
 
 
 @asynccontextmanager

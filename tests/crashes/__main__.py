@@ -10,11 +10,13 @@ import random
 import sys
 import time
 from collections import Counter
+from typing import Any
 
 import structlog
 
 from deploy.processes import RedisServer, temporary_directory
 from tests.crashes.campaign import Campaign
+from tests.crashes.effects import Crash
 from tests.crashes.world import world
 
 
@@ -35,6 +37,7 @@ def main() -> int:
 
 async def _run(url: str, asked: argparse.Namespace) -> int:
     began = time.monotonic()
+    asyncio.get_running_loop().set_exception_handler(_tell_unless_killed)
     async with world(url) as its:
         campaign = Campaign(its)
         await campaign.set_scenes()
@@ -59,6 +62,12 @@ async def _run(url: str, asked: argparse.Namespace) -> int:
         print(*(f"    {name}" for name in which[:6]), sep="\n")
     print(campaign.summary(), f"{time.monotonic() - began:.0f} s")
     return 1 if campaign.failures else 0
+
+
+def _tell_unless_killed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Keep quiet about tasks of which nobody hears any more because their process was killed."""
+    if not isinstance(context.get("exception"), Crash):
+        loop.default_exception_handler(context)
 
 
 def _drop(*_: object) -> str:
