@@ -47,12 +47,19 @@ def authenticated(handler: Handler, counts: Count, *, long: bool = False) -> Han
 def _name(request: web.Request, header: str) -> str:
     """Return what a credential is remembered by: nothing that its bearer may vary, and nothing that others know.
 
-    That is an API key, whatever user name is before it; and of a token the key that bought it, by our signature.
+    That is an API key, whatever user name is before it; and of a token the key that bought it, by our signature. Each
+    kind is named, or another's text would be taken for the public id of a key.
     """
     if key := presented_key(header):
-        return key
+        return name_of_key(key)
     token = presented_token(header)
-    return f"token {bought}" if token and (bought := request.app[RETENTION].tokens.bought_with(token)) else header
+    bought = request.app[RETENTION].tokens.bought_with(token) if token else None
+    return f"token {bought}" if bought else f"header {header}"
+
+
+def name_of_key(presented: str) -> str:
+    """Return what an API key is remembered by, wherever it is presented."""
+    return f"key {presented}"
 
 
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

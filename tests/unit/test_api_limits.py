@@ -167,6 +167,16 @@ async def test_a_refusal_is_remembered_for_the_credential_alone() -> None:
         assert (await api.ask("GET", "/v1/models", headers=BEARER, auth=None)).status == 200
 
 
+@pytest.mark.parametrize("authorization", ["token alice", encode_basic_auth("anybody", "token alice")])
+async def test_a_public_id_is_no_credential(authorization: str) -> None:
+    """Who presents what a token is remembered by is a stranger, who learns of no limit and is in nobody's turns."""
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(hours=1))
+        assert (await api.ask("GET", "/v1/models", headers=BEARER, auth=None)).status == 429
+        strange = {"Authorization": authorization}
+        assert (await api.ask("GET", "/v1/models", headers=strange, auth=None)).status == 401
+
+
 async def test_refusals_leave_at_a_steady_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first at once, others behind it; those of another credential do not wait for them."""
     monkeypatch.setattr(admission, "PACE", 3600.0)
