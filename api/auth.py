@@ -65,14 +65,15 @@ def name_of_key(presented: str) -> str:
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Give the audio; raise Problem at its end if the key was revoked while it came in, which may take long.
 
-    Or if the tenant is not served here any more. Each piece has its turn, and none is held while one is waited for.
+    Or if the tenant is not served here any more. Each piece has its turn, and none is held while one is waited for, or
+    while it is stored: a bucket takes its time, or is away.
     """
     turn = request[TURN]
     turn.leave()
     async for piece in audio:
         await turn.take()
-        yield piece
         await turn.spend(len(piece))
+        yield piece
     await turn.take()
     await admit(request, await _credential(request, None))
 

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -312,6 +312,26 @@ async def test_audio_that_comes_fast_is_not_taken_in_faster_than_others_can_bear
         assert not asked.done()
         for task in (upload, asked):
             task.cancel()
+
+
+async def test_nobody_waits_for_what_is_being_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that stalls holds up neither the requests nor the other uploads of the same credential."""
+    monkeypatch.setattr(admission, "PATIENCE", 3600.0)
+    async with serving(grace=timedelta(0)) as api:
+        submit, storing = api.jobs.submit, asyncio.Event()
+
+        async def never(_: object, __: object, audio: AsyncIterable[bytes], **___: object) -> None:
+            async for _ in audio:
+                storing.set()
+                await asyncio.Event().wait()
+
+        monkeypatch.setattr(api.jobs, "submit", never)
+        stalled = asyncio.create_task(api.submit())
+        await storing.wait()
+        monkeypatch.setattr(api.jobs, "submit", submit)
+        assert (await api.ask("GET", "/v1/recognitions")).status == 200
+        assert (await api.submit()).status == 201
+        stalled.cancel()
 
 
 async def test_nobody_waits_for_an_erasure(monkeypatch: pytest.MonkeyPatch) -> None:
