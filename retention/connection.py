@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.commands.core import AsyncScript
@@ -38,7 +38,7 @@ REPLY_WITHIN = 5.0
 def connect(settings: CellSettings, *, retries: int) -> Redis:
     """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used."""
     password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
-    return Redis.from_url(
+    pool = _Pool.from_url(
         settings.redis_url,
         username=settings.redis_user or None,
         password=password,
@@ -49,6 +49,24 @@ def connect(settings: CellSettings, *, retries: int) -> Redis:
         # A reply that is late is not waited for again: a client hangs long enough as it is.
         retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
     )
+    return Redis.from_pool(pool)
+
+
+class _Pool(ConnectionPool):  # type: ignore[misc] # it has no types
+    """The library's, but for its lock: it connects under it, so that all would wait for a Redis that is silent in turn.
+
+    Which connection is whose is settled before anything is waited for.
+    """
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """Return a connection that is ready."""
+        connection = self.get_available_connection()
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
 
 
 def _tls(settings: CellSettings) -> dict[str, Any]:
