@@ -141,6 +141,17 @@ async def test_both_the_tenant_and_its_key_must_admit(cell: Cell) -> None:
     assert await admitted(cell, await new_key(cell, polls=50)) == 0
 
 
+async def test_a_raised_limit_forgets_what_a_lower_one_has_counted(cell: Cell) -> None:
+    """But for one request, as if it had been made just now."""
+    await cell.tenants.update(cell.tenant, limits={"submits": 0.01})
+    key = await new_key(cell)
+    assert await admitted(cell, key, SUBMIT) == 1
+    await cell.tenants.update(cell.tenant, limits={"submits": 0.5})
+    wait = await reached(cell, key, SUBMIT)
+    assert wait is not None
+    assert wait <= timedelta(seconds=2)
+
+
 async def test_a_limit_may_be_raised_and_dropped(cell: Cell) -> None:
     """From the next request on: none at all, and the default again."""
     key = await new_key(cell)
