@@ -76,6 +76,7 @@ async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes])
         yield piece
     await turn.take()
     await admit(request, await _credential(request, None))
+    turn.leave()
 
 
 async def admit(request: web.Request, credential: Credential) -> None:

@@ -314,7 +314,8 @@ async def test_audio_that_comes_fast_is_not_taken_in_faster_than_others_can_bear
             task.cancel()
 
 
-async def test_nobody_waits_for_what_is_being_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stalls", ["amid", "at the end"])
+async def test_nobody_waits_for_what_is_being_stored(stalls: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bucket that stalls holds up neither the requests nor the other uploads of the same credential."""
     monkeypatch.setattr(admission, "PATIENCE", 3600.0)
     async with serving(grace=timedelta(0)) as api:
@@ -322,8 +323,10 @@ async def test_nobody_waits_for_what_is_being_stored(monkeypatch: pytest.MonkeyP
 
         async def never(_: object, __: object, audio: AsyncIterable[bytes], **___: object) -> None:
             async for _ in audio:
-                storing.set()
-                await asyncio.Event().wait()
+                if stalls == "amid":
+                    break
+            storing.set()
+            await asyncio.Event().wait()
 
         monkeypatch.setattr(api.jobs, "submit", never)
         stalled = asyncio.create_task(api.submit())
