@@ -47,27 +47,36 @@ def authenticated(handler: Handler, counts: Count, *, long: bool = False) -> Han
 def _name(request: web.Request, header: str) -> str:
     """Return what a credential is remembered by: nothing that its bearer may vary, and nothing that others know.
 
-    That is an API key, whatever user name is before it; and of a token the key that bought it, by our signature.
+    That is an API key, whatever user name is before it; and of a token the key that bought it, by our signature. Each
+    kind is named, or another's text would be taken for the public id of a key.
     """
     if key := presented_key(header):
-        return key
+        return name_of_key(key)
     token = presented_token(header)
-    return f"token {bought}" if token and (bought := request.app[RETENTION].tokens.bought_with(token)) else header
+    bought = request.app[RETENTION].tokens.bought_with(token) if token else None
+    return f"token {bought}" if bought else f"header {header}"
+
+
+def name_of_key(presented: str) -> str:
+    """Return what an API key is remembered by, wherever it is presented."""
+    return f"key {presented}"
 
 
 async def still_authenticated(request: web.Request, audio: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Give the audio; raise Problem at its end if the key was revoked while it came in, which may take long.
 
-    Or if the tenant is not served here any more. Each piece has its turn, and none is held while one is waited for.
+    Or if the tenant is not served here any more. Each piece has its turn, and none is held while one is waited for, or
+    while it is stored: a bucket takes its time, or is away.
     """
     turn = request[TURN]
     turn.leave()
     async for piece in audio:
         await turn.take()
-        yield piece
         await turn.spend(len(piece))
+        yield piece
     await turn.take()
     await admit(request, await _credential(request, None))
+    turn.leave()
 
 
 async def admit(request: web.Request, credential: Credential) -> None:

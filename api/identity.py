@@ -11,7 +11,7 @@ from aiohttp import web
 from msgspec import Struct
 
 from api import answers, bodies, responses
-from api.auth import admit, count_failure
+from api.auth import admit, count_failure, name_of_key
 from api.context import ADMISSION, RETENTION, SETTINGS, TRANSACTION
 from api.operations import BASE, Answer, Body, Operation
 from api.problems import LIMITED, NOT_FROM_HERE, UNAUTHORIZED, UNAVAILABLE, WRONG_CREDENTIALS
@@ -38,7 +38,7 @@ async def token(request: web.Request) -> web.Response:
     if form.get("grant_type", [""])[0] != GRANT:
         return responses.unknown_grant(request[TRANSACTION], taken=GRANT)
     presented = form.get("apikey", [""])[0]
-    async with request.app[ADMISSION].watch(request, presented, Count("tokens")):
+    async with request.app[ADMISSION].watch(request, name_of_key(presented), Count("tokens")):
         bought = await request.app[RETENTION].tokens.issue(presented)
     if bought is None:
         await count_failure(request, presented)
@@ -54,7 +54,7 @@ async def authorize(request: web.Request) -> web.Response:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         credentials = Credentials()
     presented = credentials.api_key or credentials.password or ""
-    async with request.app[ADMISSION].watch(request, presented, Count("tokens")):
+    async with request.app[ADMISSION].watch(request, name_of_key(presented), Count("tokens")):
         bought = await request.app[RETENTION].tokens.issue(presented)
     if bought is None:
         await count_failure(request, presented)

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.commands.core import AsyncScript
@@ -42,7 +42,7 @@ def connect(settings: CellSettings, *, retries: int) -> Redis:
     """
     password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
     try:
-        return Redis.from_url(
+        pool = _Pool.from_url(
             settings.redis_url,
             username=settings.redis_user or None,
             password=password,
@@ -55,6 +55,24 @@ def connect(settings: CellSettings, *, retries: int) -> Redis:
         )
     except ValueError as error:
         raise SettingsError("redis_url: its scheme, its port or a number in it is wrong") from error
+    return Redis.from_pool(pool)
+
+
+class _Pool(ConnectionPool):  # type: ignore[misc] # it has no types
+    """The library's, but for its lock: it connects under it, so that all would wait for a Redis that is silent in turn.
+
+    Which connection is whose is settled before anything is waited for.
+    """
+
+    async def get_connection(self, *_: Any, **__: Any) -> Any:
+        """Return a connection that is ready."""
+        connection = self.get_available_connection()
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
 
 
 def _tls(settings: CellSettings) -> dict[str, Any]:

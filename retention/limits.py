@@ -33,7 +33,7 @@ POLL = Count("polls")
 COSTLY = Count("polls", 5)
 """What requests are counted as that cost about as much as so many polls: they read many jobs, or wait for disks."""
 
-MOST = COSTLY.times
+MOST: dict[Rate, int] = {"submits": 1, "polls": COSTLY.times, "tokens": 1}
 """The most that one request takes of a bucket."""
 
 

@@ -260,7 +260,7 @@ class Tenants:
                     kind,
                     self._limits.of(kind) or 0,
                     times,
-                    MOST,
+                    MOST[kind],
                     _IDLE // timedelta(milliseconds=1),
                 ],
             )

@@ -1,4 +1,4 @@
--- Find a tenant and its API key, and take tokens from both their buckets if both have as many.
+-- Find a tenant and its API key, and take tokens from both their buckets if both have one.
 --
 -- KEYS[1] tenants  KEYS[2] API keys  KEYS[3] the tenant's bucket  KEYS[4] the key's; without them nothing is counted
 -- ARGV[1] tenant id  ARGV[2] id of the key  ARGV[3] name of the limit, as in their records
@@ -6,9 +6,10 @@
 -- ARGV[6] the most that any request takes of it  ARGV[7] milliseconds for which an idle bucket is kept
 --
 -- A bucket is the moment at which it will be full again, in unix microseconds (GCRA). It holds the tokens of a
--- second, and at least as many as are asked for. A lost reply costs them.
+-- second, and at least one. Who asks for more is let in by the first, and owes the rest: as long as others take each
+-- one that comes, there would never be more at once. A lost reply costs them.
 --
--- Returns the records of the tenant and of the key, and the microseconds until both have enough, 0 when they had;
+-- Returns the records of the tenant and of the key, and the microseconds until both have one, 0 when they had;
 --         nothing when there is no such tenant or no such key.
 
 -- Not into the append-only file: each poll would wait for the disk, and a restart may well fill the buckets.
@@ -34,12 +35,13 @@ local full = {}
 local wait = 0
 for i, rate in ipairs(rates) do
   if rate > 0 then
-    local taken = ARGV[5] * 1000000 / rate
+    local token = 1000000 / rate
+    local room = math.max(0, 1000000 - token)
     -- Not longer than this rate would have it: what was counted under a lower one counts no more.
-    local most = now + math.max(1000000, ARGV[6] * 1000000 / rate)
+    local most = now + room + ARGV[6] * token
     local at = math.min(math.max(tonumber(redis.call('GET', KEYS[2 + i]) or 0), now), most)
-    wait = math.max(wait, at - now - math.max(0, 1000000 - taken))
-    full[i] = at + taken
+    wait = math.max(wait, at - now - room)
+    full[i] = at + ARGV[5] * token
   end
 end
 if wait < 1 then

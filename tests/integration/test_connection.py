@@ -10,9 +10,10 @@ from unittest.mock import AsyncMock, patch
 
 import pytest
 import redis as blocking
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from deploy.processes import RedisServer, temporary_directory
+from retention import connection
 from retention.connection import connect, reaching_redis
 from retention.errors import SettingsError, Unavailable
 from retention.leases import Leases
@@ -64,6 +65,21 @@ async def test_a_redis_that_refuses_writes_is_unavailable(
         client.config_set("maxmemory", 0)
     await cell.acceptance.close()
     assert await leases.claim(2, lapsed=True) == [job.id]
+
+
+async def test_many_wait_for_a_silent_redis_no_longer_than_one(
+    refusing: tuple[Cell, RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when all of them have to connect anew."""
+    monkeypatch.setattr(connection, "REPLY_WITHIN", 0.5)
+    _, server = refusing
+    async with connect(Settings(redis_url=server.url), retries=3) as redis:
+        await redis.ping()
+        server.process.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(3):
+            for _ in range(2):
+                failed = await asyncio.gather(*[redis.ping() for _ in range(20)], return_exceptions=True)
+                assert all(isinstance(each, RedisError) for each in failed)
 
 
 async def test_a_worker_that_waits_when_the_role_changes_goes_on(refusing: tuple[Cell, RedisServer]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -61,14 +62,31 @@ async def test_a_bucket_holds_the_tokens_of_a_second(cell: Cell) -> None:
 
 
 async def test_what_costs_more_takes_more(cell: Cell) -> None:
-    """All at once; and what is cheaper may still fit in."""
+    """It is let in where there is room for one, and what comes after it waits for all that it took."""
     await cell.tenants.update(cell.tenant, limits={"polls": 12})
     key = await new_key(cell)
-    assert await admitted(cell, key, COSTLY) == 2
-    wait = await reached(cell, key, COSTLY)
+    assert await admitted(cell, key, COSTLY) == 3
+    for cheap_or_not in (POLL, COSTLY):
+        wait = await reached(cell, key, cheap_or_not)
+        assert wait is not None
+        assert timedelta(milliseconds=250) < wait <= timedelta(milliseconds=334)
+
+
+async def test_what_costs_more_gets_in_beside_others(cell: Cell) -> None:
+    """Although they take whatever there is: a deletion must not wait until its tenant's polls let up."""
+    await cell.tenants.update(cell.tenant, limits={"polls": 20})
+    polling, deleting = await new_key(cell), await new_key(cell)
+    await admitted(cell, polling)
+    wait = await reached(cell, deleting, COSTLY)
     assert wait is not None
-    assert timedelta(milliseconds=150) < wait <= timedelta(milliseconds=250)
-    assert await reached(cell, key) is None
+    assert wait <= timedelta(milliseconds=50)
+
+    async def is_admitted() -> bool:
+        admits = [await reached(cell, key, counts) is None for key, counts in ((polling, POLL), (deleting, COSTLY))]
+        await asyncio.sleep(random.uniform(0, 0.02))
+        return admits[1]
+
+    await wait_until(is_admitted)
 
 
 async def test_what_takes_more_than_a_second_holds_takes_it_all(cell: Cell) -> None:
@@ -121,6 +139,17 @@ async def test_both_the_tenant_and_its_key_must_admit(cell: Cell) -> None:
     assert await admitted(cell, narrow) == 1
     assert await admitted(cell, wide) == 2
     assert await admitted(cell, await new_key(cell, polls=50)) == 0
+
+
+async def test_a_raised_limit_forgets_what_a_lower_one_has_counted(cell: Cell) -> None:
+    """But for one request, as if it had been made just now."""
+    await cell.tenants.update(cell.tenant, limits={"submits": 0.01})
+    key = await new_key(cell)
+    assert await admitted(cell, key, SUBMIT) == 1
+    await cell.tenants.update(cell.tenant, limits={"submits": 0.5})
+    wait = await reached(cell, key, SUBMIT)
+    assert wait is not None
+    assert wait <= timedelta(seconds=2)
 
 
 async def test_a_limit_may_be_raised_and_dropped(cell: Cell) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -167,6 +167,16 @@ async def test_a_refusal_is_remembered_for_the_credential_alone() -> None:
         assert (await api.ask("GET", "/v1/models", headers=BEARER, auth=None)).status == 200
 
 
+@pytest.mark.parametrize("authorization", ["token alice", encode_basic_auth("anybody", "token alice")])
+async def test_a_public_id_is_no_credential(authorization: str) -> None:
+    """Who presents what a token is remembered by is a stranger, who learns of no limit and is in nobody's turns."""
+    async with serving() as api:
+        api.tenants.reached = LimitReached("polls", timedelta(hours=1))
+        assert (await api.ask("GET", "/v1/models", headers=BEARER, auth=None)).status == 429
+        strange = {"Authorization": authorization}
+        assert (await api.ask("GET", "/v1/models", headers=strange, auth=None)).status == 401
+
+
 async def test_refusals_leave_at_a_steady_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first at once, others behind it; those of another credential do not wait for them."""
     monkeypatch.setattr(admission, "PACE", 3600.0)
@@ -302,6 +312,29 @@ async def test_audio_that_comes_fast_is_not_taken_in_faster_than_others_can_bear
         assert not asked.done()
         for task in (upload, asked):
             task.cancel()
+
+
+@pytest.mark.parametrize("stalls", ["amid", "at the end"])
+async def test_nobody_waits_for_what_is_being_stored(stalls: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket that stalls holds up neither the requests nor the other uploads of the same credential."""
+    monkeypatch.setattr(admission, "PATIENCE", 3600.0)
+    async with serving(grace=timedelta(0)) as api:
+        submit, storing = api.jobs.submit, asyncio.Event()
+
+        async def never(_: object, __: object, audio: AsyncIterable[bytes], **___: object) -> None:
+            async for _ in audio:
+                if stalls == "amid":
+                    break
+            storing.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(api.jobs, "submit", never)
+        stalled = asyncio.create_task(api.submit())
+        await storing.wait()
+        monkeypatch.setattr(api.jobs, "submit", submit)
+        assert (await api.ask("GET", "/v1/recognitions")).status == 200
+        assert (await api.submit()).status == 201
+        stalled.cancel()
 
 
 async def test_nobody_waits_for_an_erasure(monkeypatch: pytest.MonkeyPatch) -> None:
