@@ -18,7 +18,7 @@ from retention.cells import Cell
 from retention.custody import Progress
 from retention.job import TenantId
 from retention.key_places import Change, cells_of, cells_with_a_key, change_in, place_of
-from retention.keys import KeyId, KeyState, TenantKey
+from retention.keys import KeyId, KeyState, TenantKey, check_may_be_destroyed
 
 _INTERRUPTED = 130
 
@@ -136,6 +136,7 @@ def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
     grace = None if at_once else loaded().key_grace
 
     async def look(retention: Retention) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        check_may_be_destroyed(KeyId(key_id))  # before anything is asked
         names = await cells_of(retention, key_id, cell)
         return names, await cells_with_a_key(retention, key_id, names)
 
@@ -144,8 +145,9 @@ def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
     if at_once:
         question = f"All data of the tenant whose key is {key_id} is erased {where}, at once and for good. Go on?"
     else:
+        left = f"{grace}".removesuffix(", 0:00:00")
         question = (
-            f"From now on no data of the tenant whose key is {key_id} can be read {where}. After {grace} it is erased;"
+            f"From now on no data of the tenant whose key is {key_id} can be read {where}. After {left} it is erased;"
             " until then `volant key restore` takes this back. Go on?"
         )
     if not yes:

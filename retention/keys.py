@@ -177,15 +177,20 @@ def expired(key: TenantKey) -> TenantKey:
     return _changed(key, state=KeyState.DEACTIVATED, expires=None)
 
 
+def check_may_be_destroyed(id_: KeyId) -> None:
+    """Raise KeyRefused for the one key that is not."""
+    if id_ == COMMON:
+        raise KeyRefused(
+            "the common key is not destroyed: the data of every tenant without a key of its own is under it"
+        )
+
+
 def destroyed(key: TenantKey, *, purge_at: datetime | None) -> TenantKey:
     """Return the key destroyed: at once and for good, or so that it can be restored until then. Raises KeyRefused.
 
     What its owner brought is taken away in either case: to restore it, the owner imports it again.
     """
-    if key.id == COMMON:
-        raise KeyRefused(
-            "the common key is not destroyed: the data of every tenant without a key of its own is under it"
-        )
+    check_may_be_destroyed(key.id)
     if key.state is KeyState.DESTROYED:
         if purge_at is not None or key.purged:
             raise KeyRefused("the key is destroyed already")

@@ -167,7 +167,7 @@ class Settings(CellSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = 10
     limit_polls: Annotated[
         float, Meta(ge=0, description="Its other requests in a second; likewise, as of all further limits.")
-    ] = 50
+    ] = 100
     limit_tokens: Annotated[float, Meta(ge=0, description="Tokens that it buys in a second.")] = 10
     limit_waiting: Annotated[int, Meta(ge=0, description="Its unfinished jobs at any time.")] = 100_000
     limit_bytes: Annotated[

@@ -113,7 +113,7 @@ REFUSED = {
     ("create", "TENANT"): "there is such a key already: rotate it",
     ("enable", "TENANT"): "the key is active, and not suspended",
     ("restore", "TENANT"): "the key is not destroyed",
-    ("destroy", "common", "--yes"): "the common key is not destroyed: the data of every tenant without a key of its own"
+    ("destroy", "common"): "the common key is not destroyed: the data of every tenant without a key of its own"
     " is under it",
 }
 
