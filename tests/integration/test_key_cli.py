@@ -104,7 +104,7 @@ def test_a_key_is_destroyed_only_when_that_is_confirmed(run: Run, tenant: Tenant
     assert run("key", "destroy", tenant, "--now", input=f"y\n{tenant}\n").exit_code == 0
 
 
-REFUSED = {
+REFUSED: dict[tuple[str, ...], str] = {
     ("rotate", "nobody"): "there is no key nobody",
     ("disable", "nobody"): "there is no key nobody",
     ("create", "nobody"): "there is no nobody",
