@@ -74,6 +74,11 @@ def said(stack: Stack, event: str, **fields: object) -> list[dict[str, Any]]:
     return [line for line in parsed if line["event"] == event and fields.items() <= line.items()]
 
 
+async def given_up(stack: Stack, job: str) -> bool:
+    """Tell whether a worker that was away has found its job another's, or gone: as it looked, or as it finished."""
+    return bool(said(stack, "superseded", job=job) or said(stack, "lease lost", job=job))
+
+
 async def completions(stack: Stack, job: str) -> list[int]:
     """Wait until a worker says that it completed the job; return which attempt it was, for every such line."""
 

@@ -20,7 +20,7 @@ from tests.acceptance.client import Client
 from tests.acceptance.customers import Customer
 from tests.acceptance.persistence import hide_nothing, save
 from tests.acceptance.receivers import Receiver, answers, well
-from tests.acceptance.remains import at_work, busy, is_alive, nothing_left_over, said, uploading
+from tests.acceptance.remains import at_work, busy, given_up, is_alive, nothing_left_over, uploading
 from tests.recognizers import CALLING, recording
 from tests.stack import StartStack, wait_until
 
@@ -120,8 +120,11 @@ async def test_one_customer_is_erased_and_three_are_not(fresh_stack: StartStack)
 
 @pytest.mark.timeout(120)
 async def test_a_worker_that_finishes_after_the_erasure_leaves_nothing(fresh_stack: StartStack) -> None:
-    """A real late writer, frozen across the erasure: its result is ready, and there is nothing to add it to."""
-    stack = fresh_stack(workers=1, lease="60", **CALLING)  # renewed so seldom that the writer is not warned
+    """A real late writer, frozen across the erasure: its result is ready, and there is nothing to add it to.
+
+    Unless it has looked before whether it may go on, as it does every five seconds.
+    """
+    stack = fresh_stack(workers=1, lease="60", **CALLING)
     [worker] = stack.workers
     tenant, apikey = stack.new_tenant()
     async with Client(stack.url, apikey) as client, Receiver(answers(500), path="") as receiver:
@@ -135,7 +138,7 @@ async def test_a_worker_that_finishes_after_the_erasure_leaves_nothing(fresh_sta
         assert await customer.traces(stack) == []
         worker.send_signal(signal.SIGCONT)
         job = customer.jobs["running"]
-        await wait_until(lambda: is_superseded(stack, job))
+        await wait_until(lambda: given_up(stack, job))
         await nothing_left_over(stack)
         assert await customer.traces(stack) == []
         await customer.register()
@@ -194,10 +197,6 @@ def children(stack: Stack) -> list[psutil.Process]:
 
 async def has_ended(child: psutil.Process) -> bool:
     return not is_alive(child)
-
-
-async def is_superseded(stack: Stack, job: str) -> bool:
-    return bool(said(stack, "superseded", job=job))
 
 
 def said_to_be_erased(stack: Stack) -> list[int]:

@@ -13,7 +13,7 @@ from deploy.stack import Stack
 from retention import keyspace
 from retention.job import Processing
 from tests.acceptance.client import Client
-from tests.acceptance.remains import at_work, busy, completions, family, nothing_left_over, record, said
+from tests.acceptance.remains import at_work, busy, completions, family, given_up, nothing_left_over, record, said
 from tests.recognizers import QUICK, recording
 from tests.stack import StartStack, wait_until
 
@@ -107,10 +107,7 @@ async def test_a_worker_frozen_past_its_lease_finds_itself_superseded(fresh_stac
         result = await client.look_up(job)
         frozen.send_signal(signal.SIGCONT)
 
-        async def given_up() -> bool:
-            return bool(said(stack, "superseded", job=job) or said(stack, "lease lost", job=job))
-
-        await wait_until(given_up)
+        await wait_until(lambda: given_up(stack, job))
         await nothing_left_over(stack)
         assert await client.look_up(job) == result
     assert await completions(stack, job) == [2]
