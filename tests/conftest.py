@@ -4,6 +4,7 @@ from hypothesis import settings
 
 from tests.clouds import azure, s3
 from tests.javascript import drive, node
+from tests.killing import keep_quiet_about_the_killed
 from tests.stack import (
     calling,
     fresh_stack,
@@ -33,3 +34,5 @@ __all__ = [
 # How long an example takes is the machine's matter.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+keep_quiet_about_the_killed()

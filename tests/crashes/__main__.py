@@ -10,14 +10,13 @@ import random
 import sys
 import time
 from collections import Counter
-from typing import Any
 
 import structlog
 
 from deploy.processes import RedisServer, temporary_directory
 from tests.crashes.campaign import Campaign
-from tests.crashes.effects import Crash
 from tests.crashes.world import world
+from tests.killing import keep_quiet_about_the_killed
 
 
 def main() -> int:
@@ -26,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--only", default="", help="a word in the description of the histories to play")
     asked = parser.parse_args()
+    keep_quiet_about_the_killed()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[_drop])
     with temporary_directory() as directory:
         server = RedisServer(directory)
@@ -37,7 +37,6 @@ def main() -> int:
 
 async def _run(url: str, asked: argparse.Namespace) -> int:
     began = time.monotonic()
-    asyncio.get_running_loop().set_exception_handler(_tell_unless_killed)
     async with world(url) as its:
         campaign = Campaign(its)
         await campaign.set_scenes()
@@ -62,12 +61,6 @@ async def _run(url: str, asked: argparse.Namespace) -> int:
         print(*(f"    {name}" for name in which[:6]), sep="\n")
     print(campaign.summary(), f"{time.monotonic() - began:.0f} s")
     return 1 if campaign.failures else 0
-
-
-def _tell_unless_killed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Keep quiet about tasks of which nobody hears any more because their process was killed."""
-    if not isinstance(context.get("exception"), Crash):
-        loop.default_exception_handler(context)
 
 
 def _drop(*_: object) -> str:

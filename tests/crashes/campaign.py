@@ -15,7 +15,7 @@ from msgspec import Struct
 from retention import keyspace
 from retention.errors import Unavailable
 from retention.seal import Key
-from tests.crashes.effects import Crash, Life, Point
+from tests.crashes.effects import Life, Point
 from tests.crashes.keeping import KEYS
 from tests.crashes.ledger import URL, Ledger
 from tests.crashes.operations import Operation, registered, submitted
@@ -23,6 +23,7 @@ from tests.crashes.recovery import Recovery
 from tests.crashes.working import JOBS, finish, hold
 from tests.crashes.world import Snapshot, World
 from tests.integration.cell import Cell
+from tests.killing import Crash
 
 SCENES = ("common", "own", "imported")
 OPERATIONS = {**JOBS, **KEYS}

@@ -17,12 +17,9 @@ from redis.asyncio.client import Pipeline
 from retention.audio_directory import AudioDirectory
 from retention.job import JobId, TenantId
 from retention.logged_directory import LoggedDirectory
+from tests.killing import Crash
 
 T = TypeVar("T")
-
-
-class Crash(BaseException):
-    """The process was killed here."""
 
 
 class Effect(Struct, kw_only=True):

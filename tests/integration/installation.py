@@ -20,6 +20,7 @@ from retention.job import Callback, Job, JobId, TenantId, Waiting
 from retention.settings import Settings
 from retention.tenant import Credential
 from tests.integration.cell import AUDIO, HOUR, RESULTS, SUBMISSION, spoken
+from tests.killing import Crash
 
 URL, SECRET = "https://receiver.example/told?key=canary-in-a-url", "canary-secret"
 
@@ -119,10 +120,6 @@ async def installed(home: Redis, acme: Redis, directory: Path) -> AsyncIterator[
             acme_redis=acme,
             tenant=(await retention.tenancy.create("test")).id,
         )
-
-
-class Crash(BaseException):
-    """The process ends here."""
 
 
 @contextmanager

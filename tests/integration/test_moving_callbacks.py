@@ -9,7 +9,8 @@ from retention.job import Callback
 from retention.registrations import Registration
 from retention.routing import carry
 from retention.telling import Notification, Unwanted
-from tests.integration.installation import SECRET, URL, Crash, Installation, finish
+from tests.integration.installation import SECRET, URL, Installation, finish
+from tests.killing import Crash
 
 
 @pytest.fixture(autouse=True)
