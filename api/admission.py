@@ -2,8 +2,9 @@
 
 A refusal is remembered for whoever presents the same credential: until there is room again, and a second at most, the
 next request is refused without being looked at. Refusals of one credential leave at a steady pace, so that a client
-which repeats them at once waits in a queue of its own. So do brief requests, and both ends of an upload, which are
-served a few at a time for each credential. Each process does so for itself, in memory.
+which repeats them at once waits in a queue of its own. So do its brief requests, and of its uploads the beginnings,
+each piece of audio and the last look at the credential: one of them is served at a time, and what waits for the client
+or for a store is in nobody's way. Each process does so for itself, in memory.
 """
 
 import asyncio
