@@ -332,10 +332,14 @@ def main() -> int:
     """Compare so many pairs for every question; print what was seen. Returns 1 when something was to be told."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20_000)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--only", default="", help="words in what is asked about")
+    asked = parser.parse_args()
+    pairs = asked.pairs
     told = 0
     with houses() as (url, questions):
         for question in questions:
+            if asked.only not in question.about:
+                continue
             seen = compare(url, question, pairs=pairs)
             different = {answer for there, answer in seen.answers if there} ^ {
                 answer for there, answer in seen.answers if not there
