@@ -153,7 +153,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         if settings.request_log:
             await logged_audio.prepare()
         await _reach(redis, wait=wait)
-        store = JobStore(redis, rescue_after=settings.rescue_after)
+        store = JobStore(redis, cell=name, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
@@ -161,7 +161,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             await keyring.make_common()
         audit = Audit(redis, keyring.audit, retention=settings.audit_retention)
         tenants = Tenants(redis, audit, limits=settings.limits())
-        registrations = Registrations(redis, keyring, audit)
+        registrations = Registrations(redis, keyring, audit, cell=name)
         request_log = RequestLog(
             redis,
             store=store,

@@ -154,6 +154,35 @@ async def test_a_key_that_a_refused_move_takes_away_is_made_anew(
     assert await wraps(installation) == installation.tenant
 
 
+async def test_nothing_of_premium_comes_under_the_common_key_of_its_cell(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is known a moment before its key is, which a refused move took away: then neither jobs nor callback URLs are taken."""
+    tenancy, refused = installation.retention.tenancy, []
+    give_key, publish = tenancy._give_key, tenancy._publish
+
+    async def and_withdraw(*arguments: Any) -> None:
+        await give_key(*arguments)
+        monkeypatch.setattr(tenancy, "_give_key", give_key)
+        await tenancy._withdraw(installation.tenant, installation.acme)
+
+    async def and_use(tenant: TenantId) -> Tenant:
+        known = await publish(tenant)
+        monkeypatch.undo()
+        for use in (installation.submit, installation.register):
+            with pytest.raises(Unavailable) as caught:
+                await use()
+            refused.append(str(caught.value.__cause__ or caught.value))
+        return known
+
+    monkeypatch.setattr(tenancy, "_give_key", and_withdraw)
+    monkeypatch.setattr(tenancy, "_publish", and_use)
+    await installation.move("acme", plan="premium")
+    assert len([words for words in refused if "no key of its own" in words]) == 2
+    await installation.register()
+    assert await wraps(installation) == installation.tenant
+
+
 async def test_a_tenant_that_is_deleted_while_it_moves_leaves_nothing(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
