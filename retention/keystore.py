@@ -11,7 +11,7 @@ from redis.exceptions import WatchError
 from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.erasures import noting
-from retention.errors import Superseded
+from retention.errors import KeyRefused, Superseded
 from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
 
@@ -22,6 +22,8 @@ class _Kept(Struct, frozen=True, kw_only=True):
     id: str
     key: bytes
 
+
+_GONE = -1
 
 _decode = msgspec.json.Decoder(TenantKey).decode
 _decode_kept = msgspec.json.Decoder(_Kept).decode
@@ -34,7 +36,7 @@ class TenantKeys:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._note = noting(redis)
-        self._write = script(redis, "noted", "key")
+        self._write = script(redis, "wrap", "noted", "key")
 
     async def now(self) -> datetime:
         """Return the time by Redis's clock, in whole milliseconds."""
@@ -74,12 +76,18 @@ class TenantKeys:
                 return next(filter(None, await pipe.execute()), None)
 
     async def write(self, key: TenantKey) -> None:
-        """Write a key onto the revision before its own. Raises Superseded when that, or its tenant, is gone."""
+        """Write a key onto the revision before its own.
+
+        Raises Superseded when that, or its tenant, is gone; KeyRefused when it was destroyed and comes too late to be
+        restored.
+        """
         with reaching_redis():
             landed = await self._write(
                 keys=[keyspace.TENANT_KEYS, keyspace.TENANTS, keyspace.ERASURES],
                 args=[key.id, key.revision, _encode(key)],
             )
+        if landed == _GONE:
+            raise KeyRefused("the key is gone for good")
         if not landed:
             raise Superseded(key.id)
 
