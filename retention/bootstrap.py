@@ -293,10 +293,11 @@ async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> Non
         run_id = await Readiness(redis, root).run_id()
         for other in others:
             with contextlib.suppress(Unavailable):
-                if await other.keyring.is_under(root):
-                    raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
                 if run_id and run_id == await other.readiness.run_id():
                     raise SettingsError(f"redis_url: the cells {other.name} and {name} must not share a Redis")
+            with contextlib.suppress(Unavailable):  # a provider that is away keeps nothing else from being found
+                if await other.keyring.is_under(root):
+                    raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:
