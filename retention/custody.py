@@ -98,7 +98,7 @@ class Custody:
         while True:
             gone, now = await self._keys.get(id_), await self._keys.now()
             if gone is not None and gone.purged:
-                await self._shredding.shred(gone)  # or what is left of its data would come under the new one
+                await self._shred_rest(gone)  # or it would come under the new one
             version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
             key = keys.created(id_, version, now=now, expires=expires, gone=gone)
             if await self._written(key):
@@ -196,7 +196,7 @@ class Custody:
                     whole &= await self._bring(each, key)
                 seen(len(page))
         if whole:
-            with contextlib.suppress(Superseded):  # another version, or its tenant is gone
+            with contextlib.suppress(Superseded):  # another version, its tenant is gone, or another process was first
                 async with self._recorded("volant.key.ack-rotate", id_):
                     await self._keys.write(keys.settled(key))
                 _log.info("key rewrapped", key_id=id_)
@@ -231,7 +231,12 @@ class Custody:
                 await self._keys.write(gone := keys.destroyed(key, purge_at=None))
                 doing.count = await self._shredding.shred(gone)
             _log.info("key purged", key_id=key.id)
-        elif key.purged and await self.count(key.id):  # whoever purged it broke off
+        elif key.purged:
+            await self._shred_rest(key)
+
+    async def _shred_rest(self, key: TenantKey) -> None:
+        """Erase what is left of a purged key's data, if whoever purged it broke off."""
+        if await self.count(key.id):
             async with self._recorded("volant.key.purge", key.id) as doing:
                 doing.count = await self._shredding.shred(key)
 
@@ -240,13 +245,15 @@ class Custody:
             await self.rewrap(key.id)
 
     async def _deactivated(self, key: TenantKey) -> TenantKey:
-        """Return a key as its date makes it, which is written if it has passed. Raises Superseded."""
+        """Return a key as its date makes it, which is written if it has passed, by whoever is the first."""
         usable = key.state in (KeyState.ACTIVE, KeyState.SUSPENDED)
         if not usable or key.expires is None or not key.is_past_its_date(await self._keys.now()):
             return key
-        async with self._recorded("volant.key.expire", key.id):
-            await self._keys.write(expired := keys.expired(key))
-        return expired
+        with contextlib.suppress(Superseded):
+            async with self._recorded("volant.key.expire", key.id):
+                await self._keys.write(expired := keys.expired(key))
+            return expired
+        return await self._deactivated(await self.get(key.id))
 
     def _recorded(self, event: Event, id_: KeyId) -> AbstractAsyncContextManager[Doing]:
         """Have the audit log tell of what is done to a key."""

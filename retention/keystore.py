@@ -1,6 +1,7 @@
 """Tenant keys in Redis: one hash of records, each written onto the revision before."""
 
 import contextlib
+import secrets
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -21,6 +22,13 @@ class _Kept(Struct, frozen=True, kw_only=True):
 
     id: str
     key: bytes
+
+
+class _Written(TenantKey, frozen=True, kw_only=True):
+    """A tenant key, as it is stored."""
+
+    write: str
+    """Names the write: one that is repeated since its reply was lost, not what another process writes that is equal."""
 
 
 _GONE = -1
@@ -81,10 +89,11 @@ class TenantKeys:
         Raises Superseded when that, or its tenant, is gone; KeyRefused when it was destroyed and comes too late to be
         restored.
         """
+        written = _Written(**msgspec.structs.asdict(key), write=secrets.token_hex(8))
         with reaching_redis():
             landed = await self._write(
                 keys=[keyspace.TENANT_KEYS, keyspace.TENANTS, keyspace.ERASURES],
-                args=[key.id, key.revision, _encode(key)],
+                args=[key.id, key.revision, _encode(written)],
             )
         if landed == _GONE:
             raise KeyRefused("the key is gone for good")

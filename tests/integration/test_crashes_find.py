@@ -68,7 +68,7 @@ SCRIPTS = {
         shows=("own", "rewrap", "delete"),
     ),
     "a key is written onto any revision": Script(
-        lua=Lua(script="key", says="if revision ~= tonumber(ARGV[2]) - 1 then", instead="if false then"),
+        lua=Lua(script="key", says="if before.revision ~= tonumber(ARGV[2]) - 1 then", instead="if false then"),
         shows=("own", "rewrap", "rotate"),
     ),
     "a key is made for nobody": Script(

@@ -1,5 +1,8 @@
 """Keys changed by one process while another is in the middle of using, rewrapping or forgetting what they wrap."""
 
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 
 from retention import keys, keyspace
@@ -120,12 +123,20 @@ async def test_nothing_is_rewrapped_under_what_may_not_wrap_any_more(cell: Cell)
 
 
 async def test_a_key_is_written_once(cell: Cell) -> None:
-    """The same write, because its reply was lost, is no other one; another of the same revision is too late."""
+    """The same write, because its reply was lost, is no other; any other of that revision is late, though equal."""
     key = await cell.custody.create(cell.tenant)
     keystore = TenantKeys(cell.redis)
-    suspended = keys.disabled(key)
-    await keystore.write(suspended)
-    await keystore.write(suspended)
+    suspended, write = keys.disabled(key), keystore._write
+
+    async def repeated(**what: Any) -> Any:
+        await write(**what)
+        return await write(**what)
+
+    with patch.object(keystore, "_write", repeated):
+        await keystore.write(suspended)
+    assert await keystore.get(key.id) == suspended
+    with pytest.raises(Superseded):
+        await keystore.write(suspended)
     with pytest.raises(Superseded):
         await keystore.write(keys.destroyed(key, purge_at=None))
 
