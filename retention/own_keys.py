@@ -72,4 +72,4 @@ async def give_key(place: Cell, tenant: TenantId, new: NewKey) -> None:
     with suppress(KeyRefused):
         await place.custody.create(tenant, expires=new.expires)
         if new.is_first:
-            await place.custody.rewrap(KeyId(tenant))
+            await place.custody.rotation.rewrap(KeyId(tenant))

@@ -55,7 +55,7 @@ class Tenancy:
         try:
             if plan == "premium":
                 await place.custody.create(tenant.id)
-                await place.custody.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
+                await place.custody.rotation.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
             await self._tenants.add(tenant)
         except CellRefused:
             await _clear(place, tenant.id)
@@ -198,7 +198,7 @@ class Tenancy:
         at_home = {known.id for known in await self._tenants.all()}
         for tenant in there:
             if tenant not in at_home:
-                if await place.custody.count(KeyId(tenant)):
+                if await place.custody.rotation.count(KeyId(tenant)):
                     raise CellRefused(
                         f"cell {place.name}: there is data of a tenant of that name, {tenant}, which {HOME} does not"
                         f" know: `volant tenant delete {tenant}` erases it"

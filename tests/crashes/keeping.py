@@ -59,7 +59,7 @@ async def rewrap(cell: Cell, ledger: Ledger) -> None:
     """Bring everything under the newest version."""
     del ledger
     with contextlib.suppress(NotFound):
-        await cell.custody.rewrap(await key_of(cell))
+        await cell.custody.rotation.rewrap(await key_of(cell))
 
 
 @operation(KEYS)
@@ -82,7 +82,7 @@ async def rotate_common(cell: Cell, ledger: Ledger) -> None:
     del ledger
     with contextlib.suppress(KeyRefused):
         await cell.custody.rotate(COMMON)
-        await cell.custody.rewrap(COMMON)
+        await cell.custody.rotation.rewrap(COMMON)
 
 
 @operation(KEYS)

@@ -100,11 +100,11 @@ async def test_of_several_who_end_a_rotation_at_once_one_tells(cell: Cell) -> No
 
     async def after_another(self: TenantKeys, key: TenantKey) -> None:
         with patch.object(TenantKeys, "write", write):
-            assert await cell.custody.rewrap(COMMON)
+            assert await cell.custody.rotation.rewrap(COMMON)
         await write(self, key)
 
     with patch.object(TenantKeys, "write", after_another):
-        assert await cell.custody.rewrap(COMMON)
+        assert await cell.custody.rotation.rewrap(COMMON)
     ended = [outcome for event, outcome in await told(cell.audit, since=start) if event == SETTLED]
     assert sorted(ended) == ["failure", "pending", "pending", "success"]
 
@@ -139,7 +139,7 @@ async def test_the_end_of_a_rotation_is_told(cell: Cell) -> None:
     await cell.custody.rotate(COMMON)
     start = await since(cell)
     for _ in range(2):
-        assert await cell.custody.rewrap(COMMON)
+        assert await cell.custody.rotation.rewrap(COMMON)
     assert await told(cell.audit, since=start) == [(SETTLED, "pending"), (SETTLED, "success")]
     await cell.custody.rotate(COMMON)
     start, write = await since(cell), TenantKeys.write
@@ -150,7 +150,7 @@ async def test_the_end_of_a_rotation_is_told(cell: Cell) -> None:
         await write(self, key)  # type: ignore[arg-type]
 
     with patch.object(TenantKeys, "write", overtaken):
-        assert not await cell.custody.rewrap(COMMON)
+        assert not await cell.custody.rotation.rewrap(COMMON)
     ended = [each for each in await told(cell.audit, since=start) if each[0] == SETTLED]
     assert ended == [(SETTLED, "pending"), (SETTLED, "failure")]
 

@@ -27,7 +27,7 @@ async def test_what_was_read_before_it_was_rewrapped_opens(cell: Cell) -> None:
     (kept,) = await cell.redis.hvals(keyspace.registrations_of(cell.tenant))
     assert read
     await cell.custody.rotate(COMMON)
-    assert await cell.custody.rewrap(COMMON)
+    assert await cell.custody.rotation.rewrap(COMMON)
     for subject, wrapped in ((job.id, read.key), (known.id, key_in(kept))):
         now = await cell.keyring._keys.wrapping(cell.tenant, subject)
         assert now
@@ -43,7 +43,7 @@ async def test_what_was_never_rewrapped_stays_unavailable(cell: Cell) -> None:
     name = keyspace.job(cell.tenant, job.id)
     wrapped = (await cell.redis.hget(name, "key")) or b""
     await cell.custody.rotate(COMMON)
-    assert await cell.custody.rewrap(COMMON)
+    assert await cell.custody.rotation.rewrap(COMMON)
     await cell.redis.hset(name, "key", wrapped)
     with pytest.raises(KeyUnavailable):
         await cell.keyring.unwrap(wrapped, cell.tenant, job.id)
@@ -92,7 +92,7 @@ async def test_a_key_that_comes_after_a_purged_one_does_not_inherit(cell: Cell) 
     assert await cell.naming(old)
     new = await cell.custody.create(cell.tenant)
     assert await cell.naming(old) == []
-    assert await cell.custody.rewrap(new.id)
+    assert await cell.custody.rotation.rewrap(new.id)
 
 
 async def test_a_key_is_made_for_nobody_who_is_gone(cell: Cell) -> None:
