@@ -181,7 +181,7 @@ async def let_expire(cell: Cell, ledger: Ledger) -> None:
     """Let the tenant's key come to its end."""
     del ledger
     keys = TenantKeys(cell.redis)
-    with contextlib.suppress(Superseded):
+    with contextlib.suppress(Superseded, KeyRefused):  # or gone by now
         if key := await keys.get(KeyId(cell.tenant)):
             await keys.write(replace(key, revision=key.revision + 1, expires=await keys.now()))
 
