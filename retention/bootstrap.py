@@ -153,7 +153,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         if settings.request_log:
             await logged_audio.prepare()
         await _reach(redis, wait=wait)
-        store = JobStore(redis, rescue_after=settings.rescue_after)
+        store = JobStore(redis, cell=name, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
         keyring = await Keyring.open(redis, root)
@@ -161,7 +161,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
             await keyring.make_common()
         audit = Audit(redis, keyring.audit, retention=settings.audit_retention)
         tenants = Tenants(redis, audit, limits=settings.limits())
-        registrations = Registrations(redis, keyring, audit)
+        registrations = Registrations(redis, keyring, audit, cell=name)
         request_log = RequestLog(
             redis,
             store=store,
@@ -293,10 +293,11 @@ async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> Non
         run_id = await Readiness(redis, root).run_id()
         for other in others:
             with contextlib.suppress(Unavailable):
-                if await other.keyring.is_under(root):
-                    raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
                 if run_id and run_id == await other.readiness.run_id():
                     raise SettingsError(f"redis_url: the cells {other.name} and {name} must not share a Redis")
+            with contextlib.suppress(Unavailable):  # a provider that is away keeps nothing else from being found
+                if await other.keyring.is_under(root):
+                    raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
 
 
 async def _reach(redis: Redis, *, wait: bool) -> None:

@@ -9,7 +9,6 @@ import functools
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import structlog
 
@@ -17,34 +16,23 @@ from retention import keys
 from retention.audio import AudioStore
 from retention.audit import Audit, Doing
 from retention.chain import Event
-from retention.errors import KeyDisabled, KeyRefused, KeyUnavailable, NotFound, Superseded, Unavailable
+from retention.errors import KeyRefused, NotFound, Superseded, Unavailable
 from retention.job import TenantId, Unfinished
-from retention.keyring import Keyring, check_value, name_of
+from retention.keyring import Keyring, check_value
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
 from retention.keystore import TenantKeys
-from retention.log import failure
 from retention.queue import JobQueue
 from retention.request_log import RequestLog
+from retention.rotation import Rotation
 from retention.seal import Key
 from retention.shredding import Shredding
 from retention.store import JobStore
 from retention.tenants import Tenants
-from retention.wrapped import Wrapped, WrappedKeys
+from retention.wrapped import WrappedKeys
 
 _ALONE_FOR = timedelta(seconds=60)
 
 _log = structlog.get_logger()
-
-
-class Progress(NamedTuple):
-    """How far a rotation is."""
-
-    there: int
-    """How many data keys are under the newest version, about."""
-    to_be: int
-    """How many are to be."""
-    held_by: tuple[KeyId, ...]
-    """The tenants' own keys under which some are to be that may not wrap: until they may, the rotation does not end."""
 
 
 class Custody:
@@ -73,6 +61,8 @@ class Custody:
         self._tenants = tenants
         self._store = store
         self._queue = queue
+        self.rotation = Rotation(keys=keys, keyring=keyring, wrapped=wrapped, tenants=tenants, audit=audit)
+        """What brings under a key all that it is to wrap."""
         self._shredding = Shredding(keys=keys, wrapped=wrapped, store=store, audio=audio, log=log, queue=queue)
 
     async def all(self) -> list[TenantKey]:
@@ -98,7 +88,7 @@ class Custody:
         while True:
             gone, now = await self._keys.get(id_), await self._keys.now()
             if gone is not None and gone.purged:
-                await self._shredding.shred(gone)  # or what is left of its data would come under the new one
+                await self._shred_rest(gone)  # or it would come under the new one
             version = await self._keyring.new_version(id_, keys.next_number(gone), now=now, material=material)
             key = keys.created(id_, version, now=now, expires=expires, gone=gone)
             if await self._written(key):
@@ -156,53 +146,6 @@ class Custody:
             await self._resume(key)
         return await self._deactivated(key)
 
-    async def progress(self, key: TenantKey) -> Progress:
-        """Return how far the rotation of a key is."""
-        there, to_be, now = 0, 0, await self._keys.now()
-        held_by: list[KeyId] = []
-        for tenant in await self._owners(key.id):
-            before = to_be - there
-            async for page in self._wrapped.of(tenant):
-                for each in page:
-                    with contextlib.suppress(KeyUnavailable):
-                        name = name_of(each.key, each.subject)
-                        to_be += name[0] in (key.id, COMMON)
-                        there += name == (key.id, key.newest.number)
-            own, _ = await self._keys.of(tenant)
-            if own is not None and own.id != key.id and to_be - there > before:
-                try:
-                    own.wrapping(now)
-                except KeyDisabled:
-                    held_by.append(own.id)
-        return Progress(there, to_be, tuple(held_by))
-
-    async def count(self, id_: KeyId) -> int:
-        """Return about how many data keys are to be under a key."""
-        return sum([await self._wrapped.count(tenant) for tenant in await self._owners(id_)])
-
-    async def rewrap(self, id_: KeyId, seen: Callable[[int], object] = lambda _: None) -> bool:
-        """Bring all that a key is to wrap under its newest version, and drop older ones when that is done.
-
-        `seen` is told how many more data keys were looked at. Content is not touched. Returns whether all is done:
-        what could not be opened, or was changed meanwhile, is left for another time. May run in several processes.
-        """
-        key = await self.get(id_)
-        if key.settled or key.state is not KeyState.ACTIVE:
-            return key.settled
-        whole = True
-        for tenant in await self._owners(id_):
-            async for page in self._wrapped.of(tenant):
-                for each in page:
-                    whole &= await self._bring(each, key)
-                seen(len(page))
-        if whole:
-            with contextlib.suppress(Superseded):  # another version, or its tenant is gone
-                async with self._recorded("volant.key.ack-rotate", id_):
-                    await self._keys.write(keys.settled(key))
-                _log.info("key rewrapped", key_id=id_)
-        now = await self._keys.get(id_)
-        return now is None or now.settled
-
     async def tend(self, token: str) -> None:
         """Do what is due: end keys at their date, purge destroyed ones, erase what those wrapped, end rotations.
 
@@ -231,22 +174,29 @@ class Custody:
                 await self._keys.write(gone := keys.destroyed(key, purge_at=None))
                 doing.count = await self._shredding.shred(gone)
             _log.info("key purged", key_id=key.id)
-        elif key.purged and await self.count(key.id):  # whoever purged it broke off
+        elif key.purged:
+            await self._shred_rest(key)
+
+    async def _shred_rest(self, key: TenantKey) -> None:
+        """Erase what is left of a purged key's data, if whoever purged it broke off."""
+        if await self.rotation.count(key.id):
             async with self._recorded("volant.key.purge", key.id) as doing:
                 doing.count = await self._shredding.shred(key)
 
     async def _go_on(self, key: TenantKey) -> None:
         if not key.settled:
-            await self.rewrap(key.id)
+            await self.rotation.rewrap(key.id)
 
     async def _deactivated(self, key: TenantKey) -> TenantKey:
-        """Return a key as its date makes it, which is written if it has passed. Raises Superseded."""
+        """Return a key as its date makes it, which is written if it has passed, by whoever is the first."""
         usable = key.state in (KeyState.ACTIVE, KeyState.SUSPENDED)
         if not usable or key.expires is None or not key.is_past_its_date(await self._keys.now()):
             return key
-        async with self._recorded("volant.key.expire", key.id):
-            await self._keys.write(expired := keys.expired(key))
-        return expired
+        with contextlib.suppress(Superseded):
+            async with self._recorded("volant.key.expire", key.id):
+                await self._keys.write(expired := keys.expired(key))
+            return expired
+        return await self._deactivated(await self.get(key.id))
 
     def _recorded(self, event: Event, id_: KeyId) -> AbstractAsyncContextManager[Doing]:
         """Have the audit log tell of what is done to a key."""
@@ -290,31 +240,9 @@ class Custody:
             key = await self._move(key.id, move)
         return await self.restore(key.id) if all(version.wrapped for version in key.versions) else key
 
-    async def _owners(self, id_: KeyId) -> list[TenantId]:
-        """Return whose data keys may be under a key. What a tenant with its own had before may be under the common."""
-        return [TenantId(id_)] if id_ != COMMON else [tenant.id for tenant in await self._tenants.all()]
-
-    async def _bring(self, each: Wrapped, key: TenantKey) -> bool:
-        """Bring one data key where it is to be; tell whether it is there, or gone."""
-        wanted = key.id, key.newest.number
-        while True:
-            try:
-                name = name_of(each.key, each.subject)
-                if name == wanted or name[0] not in (key.id, COMMON):
-                    return True
-                rewrapped = await self._keyring.rewrap(each.key, each.tenant, each.subject)
-            except (KeyDisabled, KeyUnavailable) as error:
-                _log.warning("not rewrapped", tenant=each.tenant, job=each.subject, **failure(error))
-                return False
-            if await self._wrapped.replace(each, rewrapped):
-                return True
-            if (again := await self._wrapped.read_again(each)) is None:
-                return True
-            each = again
-
     async def _resume(self, key: TenantKey) -> None:
         """Queue the unfinished jobs that were parked. The caretaker would, too, a little later."""
-        for tenant in await self._owners(key.id):
+        for tenant in await self.rotation.owners(key.id):
             async for page in self._wrapped.of(tenant):
                 entries = [each.entry for each in page if each.place == "job" and each.entry]
                 _, found = await self._store.look_at(entries)

@@ -15,10 +15,10 @@ from retention.admin import loaded, one_cell, with_retention
 from retention.bootstrap import Retention
 from retention.cell_settings import HOME
 from retention.cells import Cell
-from retention.custody import Progress
 from retention.job import TenantId
 from retention.key_places import Change, cells_of, cells_with_a_key, change_in, place_of
 from retention.keys import KeyId, KeyState, TenantKey, check_may_be_destroyed
+from retention.rotation import Progress
 
 _INTERRUPTED = 130
 
@@ -77,7 +77,7 @@ def list_keys(cell: str | None) -> None:
 
     async def collect(retention: Retention) -> list[tuple[TenantKey, Progress | None, str]]:
         return [
-            (each, None if each.settled or each.purged else await place.custody.progress(each), place.name)
+            (each, None if each.settled or each.purged else await place.custody.rotation.progress(each), place.name)
             for place in await retention.cells.named(cell)
             for each in await place.custody.all()
         ]
@@ -191,9 +191,9 @@ def bring_under(key_id: str, cell: str | None, begin: Callable[[Cell], Awaitable
         if found.state is not KeyState.ACTIVE:
             return found.settled
         click.echo(f"{found.id} wraps with version {found.newest.number}")
-        length = await custody.count(found.id)
+        length = await custody.rotation.count(found.id)
         with click.progressbar(length=length, label="rewrapping", file=sys.stderr) as bar:
-            return await custody.rewrap(found.id, seen=bar.update)
+            return await custody.rotation.rewrap(found.id, seen=bar.update)
 
     try:
         settled = with_retention(bring)

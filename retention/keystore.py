@@ -1,6 +1,7 @@
 """Tenant keys in Redis: one hash of records, each written onto the revision before."""
 
 import contextlib
+import secrets
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -11,7 +12,7 @@ from redis.exceptions import WatchError
 from retention import keyspace
 from retention.connection import reaching_redis, script
 from retention.erasures import noting
-from retention.errors import Superseded
+from retention.errors import KeyRefused, Superseded
 from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
 
@@ -22,6 +23,15 @@ class _Kept(Struct, frozen=True, kw_only=True):
     id: str
     key: bytes
 
+
+class _Written(TenantKey, frozen=True, kw_only=True):
+    """A tenant key, as it is stored."""
+
+    write: str
+    """Names the write: one that is repeated since its reply was lost, not what another process writes that is equal."""
+
+
+_GONE = -1
 
 _decode = msgspec.json.Decoder(TenantKey).decode
 _decode_kept = msgspec.json.Decoder(_Kept).decode
@@ -34,7 +44,7 @@ class TenantKeys:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._note = noting(redis)
-        self._write = script(redis, "noted", "key")
+        self._write = script(redis, "wrap", "noted", "key")
 
     async def now(self) -> datetime:
         """Return the time by Redis's clock, in whole milliseconds."""
@@ -74,12 +84,19 @@ class TenantKeys:
                 return next(filter(None, await pipe.execute()), None)
 
     async def write(self, key: TenantKey) -> None:
-        """Write a key onto the revision before its own. Raises Superseded when that, or its tenant, is gone."""
+        """Write a key onto the revision before its own.
+
+        Raises Superseded when that, or its tenant, is gone; KeyRefused when it was destroyed and comes too late to be
+        restored.
+        """
+        written = _Written(**msgspec.structs.asdict(key), write=secrets.token_hex(8))
         with reaching_redis():
             landed = await self._write(
                 keys=[keyspace.TENANT_KEYS, keyspace.TENANTS, keyspace.ERASURES],
-                args=[key.id, key.revision, _encode(key)],
+                args=[key.id, key.revision, _encode(written)],
             )
+        if landed == _GONE:
+            raise KeyRefused("the key is gone for good")
         if not landed:
             raise Superseded(key.id)
 

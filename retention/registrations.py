@@ -16,9 +16,10 @@ from redis.exceptions import WatchError
 
 from retention import keyspace
 from retention.audit import Audit
+from retention.cell_settings import HOME
 from retention.connection import reaching_redis, script
 from retention.erasures import noting
-from retention.errors import CustomerErased, KeyUnavailable, Superseded, TenantGone, Unsealable
+from retention.errors import CustomerErased, KeyUnavailable, Superseded, TenantGone, Unavailable, Unsealable
 from retention.job import CustomerTag, RegistrationId, TenantId
 from retention.keyring import Keyring
 from retention.log import failure
@@ -27,7 +28,7 @@ from retention.seal import Context, Key, Kind, seal
 _HOUR = timedelta(hours=1)
 _CREATE: Final = "speech-to-text.async-recognition-notification-url.create"
 _DELETE: Final = "speech-to-text.async-recognition-notification-url.delete"
-_TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -3
+_TENANT_GONE, _ERASED, _WRAP_REFUSED, _KEY_LACKS = -1, -2, -3, -4
 
 _log = structlog.get_logger()
 
@@ -69,8 +70,9 @@ class Registrations:
     or a tenant is part of what is recorded of these.
     """
 
-    def __init__(self, redis: Redis, keyring: Keyring, audit: Audit) -> None:
+    def __init__(self, redis: Redis, keyring: Keyring, audit: Audit, *, cell: str = HOME) -> None:
         self._redis = redis
+        self._cell = cell
         self._keyring = keyring
         self._audit = audit
         self._note = noting(redis)
@@ -261,12 +263,14 @@ class Registrations:
                     keyspace.TENANT_KEYS,
                     keyspace.ERASURES,
                 ],
-                args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key],
+                args=[url_tag, _encode(kept), tenant, round(began.timestamp() * 1000), before, kept.key, self._cell],
             )
         if landed == _TENANT_GONE:
             raise TenantGone(tenant)
         if landed == _ERASED:
             raise CustomerErased(kept.id)
+        if landed == _KEY_LACKS:
+            raise Unavailable(f"the tenant {tenant} has no key of its own in this cell yet")
         if not landed or landed == _WRAP_REFUSED:
             raise Superseded(kept.id)
 

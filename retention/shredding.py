@@ -65,10 +65,9 @@ class Shredding:
             # The list names a job until its record goes: what breaks off before is done again.
             await self._queue.discard(*ids)
             await self._audio.remove(tenant, *ids)
-            await self._store.erase(*lost)
+            gone += await self._store.erase(*lost)
             # Last: a worker on its way to keep audio in the log finds nothing to keep once this is done.
             await self._log.remove_audio(tenant, *ids)
-            gone += len(ids)
         return gone
 
 

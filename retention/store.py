@@ -13,10 +13,11 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
+from retention.cell_settings import HOME
 from retention.connection import reaching_redis, script
 from retention.delivery import delivery
 from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
-from retention.errors import CustomerErased, LimitReached, Superseded, TenantGone, WrapRefused
+from retention.errors import CustomerErased, LimitReached, Superseded, TenantGone, Unavailable, WrapRefused
 from retention.job import Completed, CustomerTag, Failed, Job, JobId, Processing, TenantId, Unfinished
 from retention.limits import QUOTAS, Limits
 from retention.notification import Pending, event_of
@@ -26,7 +27,7 @@ LISTED = 100
 """The most jobs that a list shows (spec 1.4)."""
 
 _PAGE = 100
-_TENANT_GONE, _ERASED, _WRAP_REFUSED = -1, -2, -5
+_TENANT_GONE, _ERASED, _WRAP_REFUSED, _KEY_LACKS = -1, -2, -5, -6
 _QUOTAS = {-3: QUOTAS[0], -4: QUOTAS[1]}
 _AGAIN = timedelta(seconds=10)
 _WAS_THERE = 2
@@ -71,8 +72,9 @@ def dropped_by_failure(job: Job) -> dict[Field, bytes]:
 class JobStore:
     """The records of one cell. Raises Unavailable from every method when Redis cannot be reached."""
 
-    def __init__(self, redis: Redis, *, rescue_after: timedelta) -> None:
+    def __init__(self, redis: Redis, *, cell: str = HOME, rescue_after: timedelta) -> None:
         self._redis = redis
+        self._cell = cell
         self._rescue_after = rescue_after
         self._write = script(redis, "wrap", "noted", "write")
         self._remove = script(redis, "noted", "remove")
@@ -177,6 +179,7 @@ class JobStore:
                     *_most(credential),
                     heard // timedelta(milliseconds=1) if isinstance(job, Completed | Failed) else "",
                     fields.get("key", b""),
+                    self._cell,
                     *(item for pair in fields.items() for item in pair),
                 ],
             )
@@ -186,6 +189,8 @@ class JobStore:
             raise CustomerErased(job.id)
         if landed == _WRAP_REFUSED:
             raise WrapRefused(job.id)
+        if landed == _KEY_LACKS:
+            raise Unavailable(f"the tenant {job.tenant} has no key of its own in this cell yet")
         if landed in _QUOTAS:
             raise LimitReached(_QUOTAS[landed], _AGAIN)
         if not landed:

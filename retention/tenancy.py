@@ -17,7 +17,6 @@ from retention.cells import Cell, Cells
 from retention.errors import (
     AuditBroken,
     CellRefused,
-    KeyDisabled,
     KeyRefused,
     KeyUnavailable,
     NotFound,
@@ -26,7 +25,8 @@ from retention.errors import (
     Unavailable,
 )
 from retention.job import TenantId
-from retention.keys import KeyId, KeyState, TenantKey
+from retention.keys import KeyId
+from retention.own_keys import NewKey, can_be_read, give_key, new_key, own_key
 from retention.routing import carry
 from retention.tenant import Former, Plan, Tenant, is_tenant_id
 from retention.tenants import check_separate, new_tenant, replaced
@@ -55,7 +55,7 @@ class Tenancy:
         try:
             if plan == "premium":
                 await place.custody.create(tenant.id)
-                await place.custody.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
+                await place.custody.rotation.rewrap(KeyId(tenant.id))  # there is nothing yet, and so all is under it
             await self._tenants.add(tenant)
         except CellRefused:
             await _clear(place, tenant.id)
@@ -88,22 +88,24 @@ class Tenancy:
         known = await self._tenants.get(tenant)
         wanted = changed(known)
         left = await self._cells.get(known.cell) if wanted.cell != known.cell else None
-        could_be_read = left and await _can_be_read(left, tenant)
+        could_be_read = left and await can_be_read(left, tenant)
         await self._check(wanted)
         for name in wanted.cells:  # before anything is changed: all of them must learn of it
             await self._cells.get(name)
+        new = await self._new_key(known, wanted)
         is_new_there = wanted.cell not in {HOME, *known.cells}
         if is_new_there:
             await (await self._cells.get(wanted.cell)).tenants.copy(wanted)
         try:
-            await self._give_key(known, wanted)
+            if new:
+                await give_key(await self._cells.get(wanted.cell), tenant, new)
             await self._tenants.change(tenant, changed, detail=detail)
-        except (CellRefused, KeyRefused, NotFound):
+        except (CellRefused, NotFound):
             if is_new_there:
                 await self._withdraw(tenant, await self._cells.get(wanted.cell))
             raise
-        await self._settle(tenant)
-        if left and could_be_read and not await _can_be_read(left, tenant):
+        await self._settle(tenant, new)
+        if left and could_be_read and not await can_be_read(left, tenant):
             raise KeyRefused(
                 f"the tenant has moved, and its key in the cell {left.name} was disabled or destroyed meanwhile:"
                 f" give that command again, which is to act in the cell {wanted.cell}, too"
@@ -163,34 +165,6 @@ class Tenancy:
             await self._tenants.change(tenant, prepared, detail="cell")
             await self._publish(tenant)
 
-    async def _give_key(self, known: Tenant, wanted: Tenant) -> None:
-        """Have a tenant that has a key of its own, or is to have one, have one in the cell that it is to be in."""
-        place, moves = await self._cells.get(wanted.cell), wanted.cell != known.cell
-        own = await _own_key(await self._cells.get(known.cell), known.id)
-        if moves and own is not None and not own.purged:
-            try:
-                own.reading()
-            except KeyDisabled:
-                raise KeyRefused(f"the tenant's key in the cell {known.cell} is {own.state.name.lower()}") from None
-        there = await _own_key(place, known.id)
-        if there is not None and not (moves and there.purged):
-            return
-        if own is None and wanted.plan != "premium":
-            return
-        if own is not None and own.imported:
-            raise KeyRefused(
-                f"its owner brought the tenant's key: before the move it is to be in the cell {wanted.cell}, too,"
-                f" with `volant key import-token` and `volant key import`, both with `--cell {wanted.cell}`"
-            )
-        if own is not None and own.state is not KeyState.ACTIVE:
-            raise KeyRefused(
-                f"the tenant's key in the cell {known.cell} is {'purged' if own.purged else own.state.name.lower()}:"
-                " nothing new comes under it, and so it does not under another by a move"
-            )
-        await place.custody.create(known.id, expires=own.expires if own else None)
-        if wanted.cell not in known.cells:  # else workers bring under it what there is
-            await place.custody.rewrap(KeyId(known.id))
-
     async def _check(self, tenant: Tenant) -> None:
         check_separate(tenant, {known.id: known for known in await self._tenants.all()})
 
@@ -224,7 +198,7 @@ class Tenancy:
         at_home = {known.id for known in await self._tenants.all()}
         for tenant in there:
             if tenant not in at_home:
-                if await place.custody.count(KeyId(tenant)):
+                if await place.custody.rotation.count(KeyId(tenant)):
                     raise CellRefused(
                         f"cell {place.name}: there is data of a tenant of that name, {tenant}, which {HOME} does not"
                         f" know: `volant tenant delete {tenant}` erases it"
@@ -233,14 +207,20 @@ class Tenancy:
                 with suppress(NotFound):
                     await self._settle(tenant)  # it was made by another command at the same moment
 
-    async def _settle(self, tenant: TenantId) -> Tenant:
+    async def _settle(self, tenant: TenantId, new: NewKey | None = None) -> Tenant:
         """Have a tenant that home knows known in its cells, with its key, whatever another command took it for.
 
-        Raises NotFound.
+        `new` is the key that it was given. Raises NotFound.
         """
         known = await self._publish(tenant)
-        await self._give_key(known, known)
+        place = await self._cells.get(known.cell)
+        if await own_key(place, tenant) is None and (new := new or await self._new_key(known, known)):
+            await give_key(place, tenant, new)
         return known
+
+    async def _new_key(self, known: Tenant, wanted: Tenant) -> NewKey | None:
+        left, place = await self._cells.get(known.cell), await self._cells.get(wanted.cell)
+        return await new_key(known, wanted, left=left, place=place)
 
     async def _withdraw(self, tenant: TenantId, place: Cell) -> None:
         """Take a tenant out of a cell to which it was not let, unless another command let it in meanwhile.
@@ -281,22 +261,6 @@ class Tenancy:
             return msgspec.structs.replace(now_known, former=former)
 
         await self._tenants.change(tenant, carried, detail=None)
-
-
-async def _own_key(cell: Cell, tenant: TenantId) -> TenantKey | None:
-    with suppress(NotFound):
-        return await cell.custody.get(KeyId(tenant))
-    return None
-
-
-async def _can_be_read(cell: Cell, tenant: TenantId) -> bool:
-    """Tell whether a key of the tenant's own, if there is one, lets what is in a cell be read."""
-    own = await _own_key(cell, tenant)
-    with suppress(KeyDisabled, KeyUnavailable):
-        if own is not None:
-            own.reading()
-        return True
-    return False
 
 
 async def _clear(cell: Cell, tenant: TenantId) -> None:

@@ -10,6 +10,13 @@ local function has_passed(moment)
   return ((days * 24 + hour) * 60 + minute) * 60 + second <= time[1] + time[2] / 1000000
 end
 
+-- Whether a tenant lacks the key of its own under which all comes that it stores in a cell that it has to itself. It is
+-- made before the tenant's jobs go there, and may have been taken away again by a move that was refused.
+local function lacks_its_key(keys, tenants, tenant, cell)
+  local known = cjson.decode(redis.call('HGET', tenants, tenant))
+  return known.plan == 'premium' and known.cell == cell and redis.call('HEXISTS', keys, tenant) == 0
+end
+
 -- Whether a data key may be stored that is wrapped so: by the key that is its tenant's now, which has to be active and
 -- not past its date, and under no version below the least that is alive. Put before the scripts that store wrapped keys.
 local function may_wrap(keys, tenant, wrapped)

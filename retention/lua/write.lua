@@ -10,8 +10,8 @@
 -- ARGV[12] bytes of audio and ARGV[13] API key of a first revision  ARGV[14] the most jobs that wait and ARGV[15] bytes
 -- of the tenant, ARGV[16] and ARGV[17] of the key; empty: no limit
 -- ARGV[18] milliseconds of audio that were decoded for a final revision; empty: it is not final
--- ARGV[19] the wrapped data key of a first revision, if it has one
--- ARGV[20..] pairs of a field and its value; empty: drop the field
+-- ARGV[19] the wrapped data key of a first revision, if it has one  ARGV[20] the cell
+-- ARGV[21..] pairs of a field and its value; empty: drop the field
 -- Times are unix milliseconds, the life milliseconds.
 --
 -- Returns 1 when written, or already written by the same call whose reply was lost;
@@ -19,7 +19,8 @@
 --        -1 when a first revision finds that its tenant is gone;
 --        -2 when a first revision finds that its customer was erased after its upload began;
 --        -3 when it finds as many jobs waiting as may, -4 when it finds as many bytes;
---        -5 when its data key is wrapped by a key that may not wrap any more.
+--        -5 when its data key is wrapped by a key that may not wrap any more;
+--        -6 when its tenant is to have a key of its own, and has none yet.
 local stored = tonumber(redis.call('HGET', KEYS[1], 'revision') or 0)
 local n = tonumber(ARGV[1])
 if stored == n and redis.call('HGET', KEYS[1], 'record') == ARGV[2] then
@@ -33,6 +34,9 @@ if n == 1 and redis.call('HEXISTS', KEYS[3], ARGV[4]) == 0 then
 end
 if n == 1 and tonumber(redis.call('GET', KEYS[4]) or -1) >= tonumber(ARGV[8]) then
   return -2
+end
+if n == 1 and lacks_its_key(KEYS[11], KEYS[3], ARGV[4], ARGV[20]) then
+  return -6
 end
 if n == 1 and ARGV[19] ~= '' and not may_wrap(KEYS[11], ARGV[4], ARGV[19]) then
   return -5
@@ -56,7 +60,7 @@ if n == 1 then
 end
 
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
-for i = 20, #ARGV, 2 do
+for i = 21, #ARGV, 2 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', KEYS[1], ARGV[i])
     if ARGV[i] == 'key' then

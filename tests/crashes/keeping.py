@@ -59,7 +59,7 @@ async def rewrap(cell: Cell, ledger: Ledger) -> None:
     """Bring everything under the newest version."""
     del ledger
     with contextlib.suppress(NotFound):
-        await cell.custody.rewrap(await key_of(cell))
+        await cell.custody.rotation.rewrap(await key_of(cell))
 
 
 @operation(KEYS)
@@ -82,7 +82,7 @@ async def rotate_common(cell: Cell, ledger: Ledger) -> None:
     del ledger
     with contextlib.suppress(KeyRefused):
         await cell.custody.rotate(COMMON)
-        await cell.custody.rewrap(COMMON)
+        await cell.custody.rotation.rewrap(COMMON)
 
 
 @operation(KEYS)
@@ -181,7 +181,7 @@ async def let_expire(cell: Cell, ledger: Ledger) -> None:
     """Let the tenant's key come to its end."""
     del ledger
     keys = TenantKeys(cell.redis)
-    with contextlib.suppress(Superseded):
+    with contextlib.suppress(Superseded, KeyRefused):  # or gone by now
         if key := await keys.get(KeyId(cell.tenant)):
             await keys.write(replace(key, revision=key.revision + 1, expires=await keys.now()))
 

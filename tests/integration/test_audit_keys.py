@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from retention.byok import encrypt
 from retention.chain import Record
 from retention.errors import KeyRefused, Unavailable
-from retention.keys import COMMON, KeyId
+from retention.job import JobId
+from retention.keys import COMMON, KeyId, TenantKey
 from retention.keystore import TenantKeys
 from retention.seal import Key
 from tests.integration.audited import records, since, told
@@ -58,13 +59,87 @@ async def test_an_erasure_that_broke_off_is_told_again_when_it_ends(cell: Cell) 
     assert (first.transaction == again.transaction, done.count) == (False, 4)
 
 
+async def test_an_erasure_that_broke_off_is_told_when_the_next_key_ends_it(cell: Cell) -> None:
+    """With what it erased, as if a worker did; and a key that comes after nothing is left tells of none."""
+    await cell.custody.create(cell.tenant)
+    await one_of_everything(cell)
+    with patch.object(cell.store, "erase", side_effect=Unavailable), pytest.raises(Unavailable):
+        await cell.custody.destroy(KeyId(cell.tenant), grace=None)
+    start = await since(cell)
+    await cell.custody.create(cell.tenant)
+    purged = [record for record in await records(cell.audit, since=start) if record.event == PURGED]
+    assert [(record.outcome, record.count) for record in purged] == [("pending", 0), ("success", 4)]
+    await cell.custody.destroy(KeyId(cell.tenant), grace=None)
+    start = await since(cell)
+    await cell.custody.create(cell.tenant)
+    assert PURGED not in [event for event, _ in await told(cell.audit, since=start)]
+
+
+async def test_of_two_who_erase_at_once_each_tells_what_it_erased(cell: Cell) -> None:
+    """A job is counted once."""
+    await cell.custody.create(cell.tenant)
+    await one_of_everything(cell)
+    start, discard = await since(cell), cell.queue.discard
+
+    async def after_another(*jobs: JobId) -> None:
+        with patch.object(cell.queue, "discard", discard):
+            await cell.custody.tend("worker")
+        await discard(*jobs)
+
+    with patch.object(cell.queue, "discard", after_another):
+        await cell.custody.destroy(KeyId(cell.tenant), grace=None)
+    purged = [record for record in await records(cell.audit, since=start) if record.event == PURGED]
+    assert [record.count for record in purged if record.outcome == "success"] == [4, 0]
+
+
+async def test_of_several_who_end_a_rotation_at_once_one_tells(cell: Cell) -> None:
+    """Whoever comes to it a moment later finds it ended all the same."""
+    await one_of_everything(cell)
+    await cell.custody.rotate(COMMON)
+    start, write = await since(cell), TenantKeys.write
+
+    async def after_another(self: TenantKeys, key: TenantKey) -> None:
+        with patch.object(TenantKeys, "write", write):
+            assert await cell.custody.rotation.rewrap(COMMON)
+        await write(self, key)
+
+    with patch.object(TenantKeys, "write", after_another):
+        assert await cell.custody.rotation.rewrap(COMMON)
+    ended = [outcome for event, outcome in await told(cell.audit, since=start) if event == SETTLED]
+    assert sorted(ended) == ["failure", "pending", "pending", "success"]
+
+
+@pytest.mark.parametrize("how", ["expire", "purge"])
+async def test_of_several_who_see_to_a_date_at_once_one_tells(cell: Cell, how: str) -> None:
+    """And each finds the key as its date makes it, as does who is about to rotate it."""
+    id_ = KeyId(cell.tenant)
+    await cell.custody.create(cell.tenant, expires=await cell.jobs.now() if how == "expire" else None)
+    if how == "purge":
+        await cell.custody.destroy(id_, grace=timedelta(0))
+    start, write = await since(cell), TenantKeys.write
+
+    async def after_another(self: TenantKeys, key: TenantKey) -> None:
+        with patch.object(TenantKeys, "write", write):
+            await cell.custody.tend("worker")
+        await write(self, key)
+
+    with patch.object(TenantKeys, "write", after_another):
+        if how == "expire":
+            with pytest.raises(KeyRefused, match="deactivated"):
+                await cell.custody.rotate(id_)
+        else:
+            await cell.custody.tend("worker")
+    ended = [outcome for event, outcome in await told(cell.audit, since=start) if event == f"volant.key.{how}"]
+    assert sorted(ended) == ["failure", "pending", "pending", "success"]
+
+
 async def test_the_end_of_a_rotation_is_told(cell: Cell) -> None:
     """Once; one that was overtaken by another version has failed, and is no end."""
     await one_of_everything(cell)
     await cell.custody.rotate(COMMON)
     start = await since(cell)
     for _ in range(2):
-        assert await cell.custody.rewrap(COMMON)
+        assert await cell.custody.rotation.rewrap(COMMON)
     assert await told(cell.audit, since=start) == [(SETTLED, "pending"), (SETTLED, "success")]
     await cell.custody.rotate(COMMON)
     start, write = await since(cell), TenantKeys.write
@@ -75,7 +150,7 @@ async def test_the_end_of_a_rotation_is_told(cell: Cell) -> None:
         await write(self, key)  # type: ignore[arg-type]
 
     with patch.object(TenantKeys, "write", overtaken):
-        assert not await cell.custody.rewrap(COMMON)
+        assert not await cell.custody.rotation.rewrap(COMMON)
     ended = [each for each in await told(cell.audit, since=start) if each[0] == SETTLED]
     assert ended == [(SETTLED, "pending"), (SETTLED, "failure")]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import cast
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -92,14 +93,19 @@ async def test_a_copy_of_a_root_key_is_refused(settings: Settings, other_redis: 
     assert await other_redis.keys() == []
 
 
+@pytest.mark.parametrize("trouble", [None, Unavailable("the root is away")])
 async def test_another_database_of_one_server_is_no_other_redis(
-    settings: Settings, redis: Redis, redis_server: RedisServer, tmp_path: Path
+    settings: Settings, redis: Redis, redis_server: RedisServer, tmp_path: Path, trouble: Unavailable | None
 ) -> None:
-    """Whatever it is called: its cell is not opened, and nothing is written there."""
+    """Whatever it is called, and though the root of the cell whose it is be away: nothing is written there."""
     (tmp_path / "another.sock").hardlink_to(redis_server.url.removeprefix("unix://"))
     there = msgspec.structs.replace(settings.cells["acme"], redis_url=f"unix://{tmp_path}/another.sock?db=1")
     async with open_retention(msgspec.structs.replace(settings, cells={"acme": there}), role="admin") as retention:
-        with pytest.raises(SettingsError, match="the cells home and acme must not share a Redis"):
+        root = retention.cells.home.keyring._root
+        with (
+            patch.object(root, "unwrap", side_effect=trouble) if trouble else nullcontext(),
+            pytest.raises(SettingsError, match="the cells home and acme must not share a Redis"),
+        ):
             await retention.tenancy.create("acme's", cell="acme")
     assert "db1" not in await redis.info("keyspace")
 

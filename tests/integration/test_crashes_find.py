@@ -19,6 +19,7 @@ from retention.keyring import Keyring
 from retention.keys import COMMON, KeyId, TenantKey, Version
 from retention.keystore import TenantKeys
 from retention.request_log import RequestLog
+from retention.rotation import Rotation
 from retention.shredding import Shredding
 from retention.store import JobStore
 from retention.wrapped import Wrapped, WrappedKeys
@@ -68,7 +69,7 @@ SCRIPTS = {
         shows=("own", "rewrap", "delete"),
     ),
     "a key is written onto any revision": Script(
-        lua=Lua(script="key", says="if revision ~= tonumber(ARGV[2]) - 1 then", instead="if false then"),
+        lua=Lua(script="key", says="if before.revision ~= tonumber(ARGV[2]) - 1 then", instead="if false then"),
         shows=("own", "rewrap", "rotate"),
     ),
     "a key is made for nobody": Script(
@@ -104,13 +105,13 @@ def a_rotation_does_not_raise_the_minimum(patch: Patch) -> None:
 
 @shows("common", "rotate_common", "create_and_disable")
 def it_is_settled_though_something_was_not_brought(patch: Patch) -> None:
-    bring = Custody._bring
+    bring = Rotation._bring
 
-    async def content(self: Custody, each: Wrapped, key: TenantKey) -> bool:
+    async def content(self: Rotation, each: Wrapped, key: TenantKey) -> bool:
         await bring(self, each, key)
         return True
 
-    patch.setattr(Custody, "_bring", content)
+    patch.setattr(Rotation, "_bring", content)
 
 
 def _without(patch: Patch, *places: str) -> None:
@@ -148,12 +149,12 @@ def the_log_is_looked_at_before_the_jobs(patch: Patch) -> None:
 
 @shows("common", "rewrap", "create")
 def the_common_key_forgets_tenants_that_have_their_own(patch: Patch) -> None:
-    owners = Custody._owners
+    owners = Rotation.owners
 
-    async def few(self: Custody, id_: KeyId) -> list[Any]:
+    async def few(self: Rotation, id_: KeyId) -> list[Any]:
         return [each for each in await owners(self, id_) if id_ != COMMON or not await self._keys.get(KeyId(each))]
 
-    patch.setattr(Custody, "_owners", few)
+    patch.setattr(Rotation, "owners", few)
 
 
 @shows("own", "destroy_now")

@@ -42,7 +42,7 @@ async def everything(cell: Cell) -> Everything:
 async def owned(cell: Cell, everything: Everything) -> Everything:
     """Give the same, under the tenant's own key."""
     await cell.custody.create(cell.tenant)
-    assert await cell.custody.rewrap(KeyId(cell.tenant))
+    assert await cell.custody.rotation.rewrap(KeyId(cell.tenant))
     return everything
 
 
@@ -63,11 +63,11 @@ async def test_a_rotation_rewraps_everything_and_touches_no_content(cell: Cell, 
     seen: list[int] = []
     assert (await cell.custody.rotate(COMMON)).minimum == 2
     assert await names(cell) == {(COMMON, 1)}
-    assert await cell.custody.progress(await cell.custody.get(COMMON)) == (0, WRAPPED, ())
-    assert await cell.custody.count(COMMON) == WRAPPED
+    assert await cell.custody.rotation.progress(await cell.custody.get(COMMON)) == (0, WRAPPED, ())
+    assert await cell.custody.rotation.count(COMMON) == WRAPPED
     await all_opens(cell, everything)
     before = await contents(cell)
-    assert await cell.custody.rewrap(COMMON, seen.append)
+    assert await cell.custody.rotation.rewrap(COMMON, seen.append)
     assert sum(seen) == WRAPPED
     assert await names(cell) == {(COMMON, 2)}
     key = await cell.custody.get(COMMON)
@@ -84,7 +84,7 @@ async def test_what_a_tenant_had_comes_under_its_own_key(cell: Cell, everything:
     await cell.custody.create(cell.tenant)
     new = await cell.submit()
     assert await names(cell) == {(COMMON, 1), (cell.tenant, 1)}
-    assert await cell.custody.rewrap(KeyId(cell.tenant))
+    assert await cell.custody.rotation.rewrap(KeyId(cell.tenant))
     assert await names(cell) == {(cell.tenant, 1)}
     assert await names(other) == {(COMMON, 1)}
     await cell.jobs.delete(cell.tenant, new.id)
@@ -110,9 +110,9 @@ async def test_a_rotation_goes_on_where_it_was_broken_off(cell: Cell, everything
         return await original(*args)  # type: ignore[arg-type]
 
     with patch.object(cell.custody._wrapped, "replace", breaking), pytest.raises(Unavailable):
-        await cell.custody.rewrap(COMMON)
+        await cell.custody.rotation.rewrap(COMMON)
     assert not (await cell.custody.get(COMMON)).settled
-    assert (await cell.custody.progress(await cell.custody.get(COMMON)))[0] == (break_at + 1) // 2
+    assert (await cell.custody.rotation.progress(await cell.custody.get(COMMON)))[0] == (break_at + 1) // 2
     await all_opens(cell, everything)
     await cell.custody.tend("another worker")
     assert (await cell.custody.get(COMMON)).settled
@@ -123,7 +123,7 @@ async def test_a_rotation_goes_on_where_it_was_broken_off(cell: Cell, everything
 async def test_processes_that_rewrap_together_do_no_harm(cell: Cell, everything: Everything) -> None:
     """Each of them says truly that all is done."""
     await cell.custody.rotate(COMMON)
-    assert await asyncio.gather(*(cell.custody.rewrap(COMMON) for _ in range(4))) == [True] * 4
+    assert await asyncio.gather(*(cell.custody.rotation.rewrap(COMMON) for _ in range(4))) == [True] * 4
     await all_opens(cell, everything)
 
 
@@ -133,13 +133,13 @@ async def test_a_version_is_dropped_only_when_nothing_is_under_it(cell: Cell, ev
     good = await cell.redis.hget(hash_, "key")
     await cell.redis.hset(hash_, "key", good[:-1])
     await cell.custody.rotate(COMMON)
-    assert not await cell.custody.rewrap(COMMON)
+    assert not await cell.custody.rotation.rewrap(COMMON)
     key = await cell.custody.get(COMMON)
     assert ([version.number for version in key.versions], key.settled) == ([1, 2], False)
-    assert await cell.custody.progress(key) == (WRAPPED - 1, WRAPPED, ())
+    assert await cell.custody.rotation.progress(key) == (WRAPPED - 1, WRAPPED, ())
     await cell.redis.hset(hash_, "key", good)
     await all_opens(cell, everything)
-    assert await cell.custody.rewrap(COMMON)
+    assert await cell.custody.rotation.rewrap(COMMON)
     await all_opens(cell, everything)
 
 
@@ -154,9 +154,9 @@ async def test_a_rotation_on_top_of_another_is_not_settled_by_the_first(cell: Ce
         await original(key)  # type: ignore[arg-type]
 
     with patch.object(cell.custody._keys, "write", overtaken):
-        assert not await cell.custody.rewrap(COMMON)
+        assert not await cell.custody.rotation.rewrap(COMMON)
     assert [version.number for version in (await cell.custody.get(COMMON)).versions] == [1, 2, 3]
-    assert await cell.custody.rewrap(COMMON)
+    assert await cell.custody.rotation.rewrap(COMMON)
     assert await names(cell) == {(COMMON, 3)}
     await all_opens(cell, everything)
 
@@ -217,7 +217,7 @@ async def test_an_upload_outlasts_a_change_of_the_key(cell: Cell, change: Callab
     async def slow() -> AsyncIterator[bytes]:
         yield AUDIO
         await change(cell)
-        assert await cell.custody.rewrap(COMMON)
+        assert await cell.custody.rotation.rewrap(COMMON)
 
     job = await cell.submit(slow())
     key = (await cell.keyring._keys.of(cell.tenant))[0] or await cell.custody.get(COMMON)
@@ -301,8 +301,8 @@ async def test_a_key_past_its_date_reads_and_takes_nothing_new(cell: Cell, owned
     """Deactivated by whoever tends the keys, also while it is suspended."""
     stranger = cell.of((await cell.tenants.create("other", now=await cell.jobs.now())).id)
     theirs = await one_of_everything(stranger)
-    await cell.custody.create(stranger.tenant, expires=await cell.jobs.now() + timedelta(milliseconds=50))
-    assert await cell.custody.rewrap(KeyId(stranger.tenant))
+    await cell.custody.create(stranger.tenant, expires=await cell.jobs.now() + timedelta(seconds=1))
+    assert await cell.custody.rotation.rewrap(KeyId(stranger.tenant))
     await wait_until(lambda: deactivated(cell, stranger.tenant))
     await all_opens(stranger, theirs)
     with pytest.raises(KeyDisabled):
@@ -466,9 +466,9 @@ async def test_without_its_root_nothing_is_gone(cell: Cell, owned: Everything) -
     root.gone = True
     cell.keyring._unwrapped.clear()
     with pytest.raises(Unavailable):
-        await cell.custody.rewrap(KeyId(cell.tenant))
+        await cell.custody.rotation.rewrap(KeyId(cell.tenant))
     root.gone = False
-    assert await cell.custody.rewrap(KeyId(cell.tenant))
+    assert await cell.custody.rotation.rewrap(KeyId(cell.tenant))
     await all_opens(cell, owned)
 
 

@@ -1,5 +1,8 @@
 """Keys changed by one process while another is in the middle of using, rewrapping or forgetting what they wrap."""
 
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 
 from retention import keys, keyspace
@@ -24,7 +27,7 @@ async def test_what_was_read_before_it_was_rewrapped_opens(cell: Cell) -> None:
     (kept,) = await cell.redis.hvals(keyspace.registrations_of(cell.tenant))
     assert read
     await cell.custody.rotate(COMMON)
-    assert await cell.custody.rewrap(COMMON)
+    assert await cell.custody.rotation.rewrap(COMMON)
     for subject, wrapped in ((job.id, read.key), (known.id, key_in(kept))):
         now = await cell.keyring._keys.wrapping(cell.tenant, subject)
         assert now
@@ -40,7 +43,7 @@ async def test_what_was_never_rewrapped_stays_unavailable(cell: Cell) -> None:
     name = keyspace.job(cell.tenant, job.id)
     wrapped = (await cell.redis.hget(name, "key")) or b""
     await cell.custody.rotate(COMMON)
-    assert await cell.custody.rewrap(COMMON)
+    assert await cell.custody.rotation.rewrap(COMMON)
     await cell.redis.hset(name, "key", wrapped)
     with pytest.raises(KeyUnavailable):
         await cell.keyring.unwrap(wrapped, cell.tenant, job.id)
@@ -89,7 +92,7 @@ async def test_a_key_that_comes_after_a_purged_one_does_not_inherit(cell: Cell) 
     assert await cell.naming(old)
     new = await cell.custody.create(cell.tenant)
     assert await cell.naming(old) == []
-    assert await cell.custody.rewrap(new.id)
+    assert await cell.custody.rotation.rewrap(new.id)
 
 
 async def test_a_key_is_made_for_nobody_who_is_gone(cell: Cell) -> None:
@@ -120,12 +123,20 @@ async def test_nothing_is_rewrapped_under_what_may_not_wrap_any_more(cell: Cell)
 
 
 async def test_a_key_is_written_once(cell: Cell) -> None:
-    """The same write, because its reply was lost, is no other one; another of the same revision is too late."""
+    """The same write, because its reply was lost, is no other; any other of that revision is late, though equal."""
     key = await cell.custody.create(cell.tenant)
     keystore = TenantKeys(cell.redis)
-    suspended = keys.disabled(key)
-    await keystore.write(suspended)
-    await keystore.write(suspended)
+    suspended, write = keys.disabled(key), keystore._write
+
+    async def repeated(**what: Any) -> Any:
+        await write(**what)
+        return await write(**what)
+
+    with patch.object(keystore, "_write", repeated):
+        await keystore.write(suspended)
+    assert await keystore.get(key.id) == suspended
+    with pytest.raises(Superseded):
+        await keystore.write(suspended)
     with pytest.raises(Superseded):
         await keystore.write(keys.destroyed(key, purge_at=None))
 

@@ -182,7 +182,7 @@ async def rotate_a_key(cell: Cell) -> None:
     await cell.submit()
     key = await cell.custody.create(TenantId(cell.tenant))
     await cell.redis.delete(keyspace.ERASURES)
-    await cell.custody.rewrap(key.id)
+    await cell.custody.rotation.rewrap(key.id)
 
 
 async def destroy_a_key(cell: Cell) -> None:

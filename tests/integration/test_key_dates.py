@@ -90,6 +90,20 @@ async def test_a_key_whose_grace_is_over_is_not_restored(cell: Cell) -> None:
         await cell.custody.import_material(cell.tenant, material)
 
 
+@pytest.mark.parametrize("imported", [False, True])
+async def test_a_process_that_was_away_restores_nothing_after_the_grace(cell: Cell, *, imported: bool) -> None:
+    """It looked at the clock before; and what it was to bring back may still be destroyed at once."""
+    id_, material = KeyId(cell.tenant), Key.random()
+    made = await cell.custody.create(cell.tenant, material=material if imported else None)
+    await cell.custody.destroy(id_, grace=timedelta(0))
+    with patch.object(TenantKeys, "now", return_value=made.created - HOUR), pytest.raises(KeyRefused, match="for good"):
+        await (cell.custody.import_material(cell.tenant, material) if imported else cell.custody.restore(id_))
+    with pytest.raises(KeyDisabled):
+        await cell.submit()
+    await cell.custody.destroy(id_, grace=None)
+    assert (await cell.custody.get(id_)).purged
+
+
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2400, 1, 1)), st.integers(-2, 2))  # noqa: DTZ001 - UTC is added
 def test_scripts_take_a_date_apart_as_it_was_written(redis_server: RedisServer, moment: datetime, later: int) -> None:
     """On whichever day, to the millisecond."""

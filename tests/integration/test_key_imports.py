@@ -119,7 +119,7 @@ async def test_imported_material_becomes_the_tenants_key(cell: Cell, algorithm: 
     material = Key.random()
     key = await bring(cell, material, algorithm)
     assert (key.imported, key.newest.check, key.state) == (True, check_value(material), KeyState.ACTIVE)
-    assert await cell.custody.rewrap(key.id)
+    assert await cell.custody.rotation.rewrap(key.id)
     assert await names(cell) == {(cell.tenant, 1)}
     assert (await cell.keyring._material(key.id, key.newest)) == material
     assert material.raw() not in b"".join((await cell.redis.hgetall(keyspace.TENANT_KEYS)).values())
@@ -128,7 +128,7 @@ async def test_imported_material_becomes_the_tenants_key(cell: Cell, algorithm: 
     with pytest.raises(KeyRefused, match="already"):
         await bring(cell, material)
     assert (await bring(cell, Key.random())).newest.number == 2
-    assert await cell.custody.rewrap(key.id)
+    assert await cell.custody.rotation.rewrap(key.id)
     assert await names(cell) == {(cell.tenant, 2)}
     await all_opens(cell, everything)
 
@@ -138,7 +138,7 @@ async def test_a_destroyed_imported_key_takes_the_same_material_alone(cell: Cell
     everything = await one_of_everything(cell)
     first, second = Key.random(), Key.random()
     await bring(cell, first)
-    assert await cell.custody.rewrap(KeyId(cell.tenant))
+    assert await cell.custody.rotation.rewrap(KeyId(cell.tenant))
     key = await bring(cell, second)
     destroyed = await cell.custody.destroy(key.id, grace=HOUR)
     assert [version.wrapped for version in destroyed.versions] == [b"", b""]
@@ -152,7 +152,7 @@ async def test_a_destroyed_imported_key_takes_the_same_material_alone(cell: Cell
     cell.keyring._unwrapped.clear()
     assert (await bring(cell, first)).state is KeyState.ACTIVE
     await all_opens(cell, everything)
-    assert await cell.custody.rewrap(key.id)
+    assert await cell.custody.rotation.rewrap(key.id)
     await all_opens(cell, everything)
 
 

@@ -1,5 +1,6 @@
 """Keys of a tenant that moves: one of its own stays one of its own, and nothing gets around a key that is disabled."""
 
+import asyncio
 import operator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from retention.job import TenantId
 from retention.key_places import Change, change_in
 from retention.keyring import name_of
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
+from retention.own_keys import give_key
 from retention.seal import Key
 from retention.tenancy import Tenancy
 from retention.tenant import Tenant
@@ -102,15 +104,15 @@ async def test_an_imported_key_is_to_be_brought_first(installation: Installation
     assert await wraps(installation) == installation.tenant
 
 
-@pytest.mark.parametrize("moment", ["tenancy._give_key", "acme.tenants.dismiss", "acme.keyring.remove"])
+@pytest.mark.parametrize("moment", ["home.tenants.change", "acme.tenants.dismiss", "acme.keyring.remove"])
 async def test_a_refused_move_takes_nothing_from_one_that_is_let_in_meanwhile(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """Whenever that is: the tenant and its key stay, and what came under the key is read."""
     await installation.home.custody.create(installation.tenant)
-    refused = Tenancy(installation.retention.cells)
+    refused, change = Tenancy(installation.retention.cells), installation.home.tenants.change
     place, _, name = moment.rpartition(".")
-    owner = refused if place == "tenancy" else operator.attrgetter(place)(installation)
+    owner = operator.attrgetter(place)(installation)
     does = getattr(owner, name)
     jobs = []
 
@@ -120,15 +122,16 @@ async def test_a_refused_move_takes_nothing_from_one_that_is_let_in_meanwhile(
         jobs.append(await installation.submit())
         return await does(*arguments, **options)
 
-    async def refuse(*arguments: object) -> None:
-        if owner is refused:
-            await late(*arguments)
+    async def refuse(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(installation.home.tenants, "change", change)
+        if does == change:
+            await late(*arguments, **options)
             monkeypatch.setattr(installation.acme.tenants, "dismiss", None)  # not even for a moment
-        raise KeyRefused
+        raise CellRefused
 
     monkeypatch.setattr(owner, name, late)
-    monkeypatch.setattr(refused, "_give_key", refuse)
-    with pytest.raises(KeyRefused):
+    monkeypatch.setattr(installation.home.tenants, "change", refuse)
+    with pytest.raises(CellRefused):
         await refused.update(installation.tenant, cell="acme")
     assert (await installation.acme.tenants.get(installation.tenant)).cell == "acme"
     assert await own(installation, "acme") is not None
@@ -137,11 +140,44 @@ async def test_a_refused_move_takes_nothing_from_one_that_is_let_in_meanwhile(
     assert (await installation.retention.jobs.look_up(installation.tenant, job.id))[1] == RESULTS
 
 
+@pytest.mark.parametrize("plan", ["plus", "premium"])
+async def test_of_two_moves_at_once_both_are_let_in(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, plan: str
+) -> None:
+    """Although both would make the key: whose is too late takes that of the other, and takes nothing away."""
+    await installation.home.custody.create(installation.tenant)
+    custody, tenants = installation.acme.custody, installation.home.tenants
+    create, change = custody.create, tenants.change
+    made, ended, others = asyncio.Event(), asyncio.Event(), []
+
+    async def late(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(custody, "create", create)
+        others.append(asyncio.create_task(installation.move("acme", plan=plan)))
+        await made.wait()
+        return await create(*arguments, **options)
+
+    async def later(*arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(tenants, "change", change)
+        made.set()
+        await ended.wait()
+        return await change(*arguments, **options)
+
+    monkeypatch.setattr(custody, "create", late)
+    monkeypatch.setattr(tenants, "change", later)
+    try:
+        await installation.move("acme", plan=plan)
+    finally:
+        ended.set()
+        await asyncio.gather(*others)
+    assert await wraps(installation) == installation.tenant
+
+
+@pytest.mark.parametrize("plan", ["plus", "premium"])
 async def test_a_key_that_a_refused_move_takes_away_is_made_anew(
-    installation: Installation, monkeypatch: pytest.MonkeyPatch
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, plan: str
 ) -> None:
     """It was made before the move counted, and nothing came under it."""
-    give_key = installation.retention.tenancy._give_key
+    await installation.home.custody.create(installation.tenant)
 
     async def and_withdraw(*arguments: Any) -> None:
         await give_key(*arguments)
@@ -149,8 +185,37 @@ async def test_a_key_that_a_refused_move_takes_away_is_made_anew(
         await installation.retention.tenancy._withdraw(installation.tenant, installation.acme)
         assert await own(installation, "acme") is None
 
-    monkeypatch.setattr(installation.retention.tenancy, "_give_key", and_withdraw)
+    monkeypatch.setattr("retention.tenancy.give_key", and_withdraw)
+    await installation.move("acme", plan=plan)
+    assert await wraps(installation) == installation.tenant
+
+
+async def test_nothing_of_premium_comes_under_the_common_key_of_its_cell(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the tenant is known and its key, which a refused move took away, is not: no job, no callback URL."""
+    tenancy, refused = installation.retention.tenancy, []
+    publish = tenancy._publish
+
+    async def and_withdraw(*arguments: Any) -> None:
+        await give_key(*arguments)
+        monkeypatch.setattr("retention.tenancy.give_key", give_key)
+        await tenancy._withdraw(installation.tenant, installation.acme)
+
+    async def and_use(tenant: TenantId) -> Tenant:
+        known = await publish(tenant)
+        monkeypatch.undo()
+        for use in (installation.submit, installation.register):
+            with pytest.raises(Unavailable) as caught:
+                await use()
+            refused.append(str(caught.value.__cause__ or caught.value))
+        return known
+
+    monkeypatch.setattr("retention.tenancy.give_key", and_withdraw)
+    monkeypatch.setattr(tenancy, "_publish", and_use)
     await installation.move("acme", plan="premium")
+    assert len([words for words in refused if "no key of its own" in words]) == 2
+    await installation.register()
     assert await wraps(installation) == installation.tenant
 
 
@@ -159,13 +224,12 @@ async def test_a_tenant_that_is_deleted_while_it_moves_leaves_nothing(
 ) -> None:
     """The audit log of the new cell says that it went from there."""
     await installation.home.custody.create(installation.tenant)
-    give_key = installation.retention.tenancy._give_key
 
     async def and_delete(*arguments: Any) -> None:
         await give_key(*arguments)
         await installation.retention.tenancy.delete(installation.tenant)
 
-    monkeypatch.setattr(installation.retention.tenancy, "_give_key", and_delete)
+    monkeypatch.setattr("retention.tenancy.give_key", and_delete)
     with pytest.raises(NotFound):
         await installation.move("acme")
     assert await own(installation, "acme") is None
@@ -220,7 +284,7 @@ async def test_a_key_that_is_disabled_while_its_tenant_moves_is_told_of(
     installation: Installation, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Whoever did that looked before the move counted; given again, as whoever moves is told, it reaches both cells."""
-    id_, give_key = KeyId(installation.tenant), installation.retention.tenancy._give_key
+    id_ = KeyId(installation.tenant)
     await installation.home.custody.create(installation.tenant)
     change = Change(
         do=lambda custody: custody.disable(id_) if how == "disable" else custody.destroy(id_, grace=None),
@@ -233,7 +297,7 @@ async def test_a_key_that_is_disabled_while_its_tenant_moves_is_told_of(
         monkeypatch.undo()
         await change_in(installation.retention, id_, None, change)
 
-    monkeypatch.setattr(installation.retention.tenancy, "_give_key", and_disable)
+    monkeypatch.setattr("retention.tenancy.give_key", and_disable)
     with pytest.raises(KeyRefused, match="in the cell home was disabled or destroyed"):
         await installation.move("acme")
     await change_in(installation.retention, id_, None, change)

@@ -145,6 +145,7 @@ PAGE = (
             "security/test_plans::test_the_root_key_of_one_cell_opens_no_other",
             "security/test_plans::test_premium_is_under_keys_of_its_own",
             "integration/test_moving_keys::test_a_key_that_was_made_here_has_a_fresh_one_in_the_new_cell",
+            "integration/test_moving_keys::test_nothing_of_premium_comes_under_the_common_key_of_its_cell",
             "integration/test_moving_keys::test_a_move_does_not_get_around_a_key",
             "acceptance/test_cells::test_a_cell_has_its_own_workers_and_its_own_outages",
         ),
