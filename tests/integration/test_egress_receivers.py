@@ -15,6 +15,7 @@ import pytest
 from retention.egress import LARGEST, Egress, Reply
 from retention.errors import Unreachable
 from tests.integration.witness import Handler, Witness, answer, serve
+from tests.ports import reserved_port
 
 SOON = timedelta(seconds=5)
 BRIEF = timedelta(milliseconds=300)
@@ -187,11 +188,10 @@ async def test_a_body_that_nobody_reads_is_given_up(outside: Egress) -> None:
 async def test_nobody_there_is_unreachable(outside: Egress, monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed port, and a name that does not exist."""
     witness = Witness(monkeypatch)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    for url in (f"http://127.0.0.1:{port}/", "http://nobody.example/"):
-        with pytest.raises(Unreachable):
-            await outside.get(url, headers={}, within=SOON)
+    with reserved_port() as port:
+        for url in (f"http://127.0.0.1:{port}/", "http://nobody.example/"):
+            with pytest.raises(Unreachable):
+                await outside.get(url, headers={}, within=SOON)
     assert witness.looked_up == ["nobody.example"]
 
 
