@@ -1,8 +1,8 @@
 """What a stack still holds, seen from behind: in Redis, in its directory, in its logs and in the process table."""
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,26 @@ def at_work(process: Process) -> list[psutil.Process]:
 async def busy(stack: Stack) -> bool:
     """Tell whether a job is being recognised."""
     return any(at_work(worker) for worker in stack.workers)
+
+
+@asynccontextmanager
+async def held_up(stack: Stack) -> AsyncIterator[None]:
+    """Wait until a job is being recognised; it does not end while the block lasts, however long that takes."""
+    held: list[psutil.Process] = []
+
+    async def suspended() -> bool:
+        for child in chain.from_iterable(map(at_work, stack.workers)):
+            child.suspend()
+            held.append(child)
+        return bool(held)
+
+    await wait_until(suspended)
+    try:
+        yield
+    finally:
+        for child in held:
+            with suppress(psutil.NoSuchProcess):
+                child.resume()
 
 
 def is_alive(process: psutil.Process) -> bool:

@@ -20,11 +20,11 @@ from tests.acceptance.client import Client
 from tests.acceptance.customers import Customer
 from tests.acceptance.persistence import hide_nothing, save
 from tests.acceptance.receivers import Receiver, answers, well
-from tests.acceptance.remains import at_work, busy, given_up, is_alive, nothing_left_over, uploading
+from tests.acceptance.remains import at_work, busy, given_up, held_up, is_alive, nothing_left_over, uploading
 from tests.recognizers import CALLING, recording
 from tests.stack import StartStack, wait_until
 
-LEASE = 3.0
+LEASE = 9.0
 IN_FLIGHT = 2.0
 """Seconds in which a notification may still arrive that was on its way when its customer was erased."""
 
@@ -131,8 +131,8 @@ async def test_a_worker_that_finishes_after_the_erasure_leaves_nothing(fresh_sta
         customer = Customer(client, receiver, tenant, secrets.token_hex(9))
         await customer.register()
         await customer.submit("running", recording(3))
-        await wait_until(lambda: busy(stack))
-        worker.send_signal(signal.SIGSTOP)
+        async with held_up(stack):
+            worker.send_signal(signal.SIGSTOP)
         await wait_until(lambda: idle(stack))
         assert await client.erase(customer.id) == (200, None)
         assert await customer.traces(stack) == []

@@ -7,7 +7,7 @@ import pytest
 
 from deploy.stack import Stack
 from tests.acceptance.client import Client
-from tests.acceptance.remains import at_work, busy, given_up, is_alive, nothing_left_over, traces
+from tests.acceptance.remains import at_work, busy, given_up, held_up, is_alive, nothing_left_over, traces
 from tests.recognizers import QUICK, recording
 from tests.stack import StartStack, running_stack, wait_until
 
@@ -24,12 +24,12 @@ async def test_a_deleted_waiting_job_never_runs(one_at_a_time: Stack) -> None:
     stack = one_at_a_time
     async with Client(stack.url, stack.new_tenant()[1]) as client:
         running = await client.submit(recording(3))
-        await wait_until(lambda: busy(stack))
-        waiting = await client.submit(recording(0))
-        assert await client.delete(waiting) == (204, None)
-        assert (await client.look_up(waiting))[0] == 404
-        assert await client.listed() == [running]
-        assert traces(stack, waiting) == []
+        async with held_up(stack):
+            waiting = await client.submit(recording(0))
+            assert await client.delete(waiting) == (204, None)
+            assert (await client.look_up(waiting))[0] == 404
+            assert await client.listed() == [running]
+            assert traces(stack, waiting) == []
         later = await client.submit(recording(0))
         await wait_until(lambda: client.ended(later))
         assert (await client.delete(waiting))[0] == 404
@@ -42,16 +42,16 @@ async def test_a_processing_job_cannot_be_deleted(one_at_a_time: Stack) -> None:
     stack = one_at_a_time
     async with Client(stack.url, stack.new_tenant()[1]) as client:
         job = await client.submit(recording(3))
-        await wait_until(lambda: busy(stack))
-        assert await client.delete(job) == (
-            400,
-            {
-                "code": 400,
-                "code_description": "Bad Request",
-                "error": "job is being processed and cannot be deleted",
-            },
-        )
-        assert await client.status(job) == "processing"
+        async with held_up(stack):
+            assert await client.delete(job) == (
+                400,
+                {
+                    "code": 400,
+                    "code_description": "Bad Request",
+                    "error": "job is being processed and cannot be deleted",
+                },
+            )
+            assert await client.status(job) == "processing"
         await wait_until(lambda: client.ended(job))
         _, body = await client.look_up(job)
         assert body["results"][0]["results"][0]["alternatives"][0]["transcript"] == "done "
@@ -89,7 +89,7 @@ async def test_a_tenants_deletion_stops_the_work_under_way(fresh_stack: StartSta
         async def stopped() -> bool:
             return not any(is_alive(child) for child in children)
 
-        await wait_until(stopped, within=5)
+        await wait_until(stopped)
     await nothing_left_over(stack)
     assert traces(stack, running) + traces(stack, waiting) + traces(stack, tenant) == []
     assert waiting not in stack.logs("worker-1")
@@ -105,8 +105,8 @@ async def test_a_worker_that_finishes_after_an_erase_leaves_nothing(fresh_stack:
     tenant, apikey = stack.new_tenant()
     async with Client(stack.url, apikey) as client:
         job = await client.submit(recording(3))
-    await wait_until(lambda: busy(stack))
-    worker.send_signal(signal.SIGSTOP)
+    async with held_up(stack):
+        worker.send_signal(signal.SIGSTOP)
     await wait_until(lambda: idle(stack))
     stack.volant("tenant", "delete", tenant, "--yes")
     worker.send_signal(signal.SIGCONT)

@@ -110,7 +110,7 @@ async def test_a_killed_forkserver_is_replaced_by_one_that_knows_as_little(fresh
     forkserver.kill()
     await wait_until(lambda: all_dead(old))
     async with Client(stack.url, stack.apikey) as client:
-        job = await client.submit(recording(1))
+        job = await client.submit(recording(3))
         await wait_until(lambda: busy(stack))
         environments = [environment(child) for child in family(worker) if is_alive(child)]
         await wait_until(lambda: client.ended(job))

@@ -13,7 +13,17 @@ from deploy.stack import Stack
 from retention import keyspace
 from retention.job import Processing
 from tests.acceptance.client import Client
-from tests.acceptance.remains import at_work, busy, completions, family, given_up, nothing_left_over, record, said
+from tests.acceptance.remains import (
+    at_work,
+    busy,
+    completions,
+    family,
+    given_up,
+    held_up,
+    nothing_left_over,
+    record,
+    said,
+)
 from tests.recognizers import QUICK, recording
 from tests.stack import StartStack, wait_until
 
@@ -26,7 +36,7 @@ async def test_a_killed_redis_loses_nothing_and_costs_no_attempt(fresh_stack: St
     """
     stack = fresh_stack(workers=2, lease="6", **QUICK)
     async with Client(stack.url, stack.apikey) as client:
-        jobs = await every_kind(stack, client, short=7, long=12)
+        jobs = await every_kind(stack, client, short=7)
         owner = next(worker for worker in stack.workers if jobs.long_child in family(worker))
         before = await client.look_up(jobs.completed)
         stack.kill("redis")
@@ -45,7 +55,7 @@ async def test_a_frozen_redis_loses_nothing_and_costs_no_attempt(fresh_stack: St
     """Silent for longer than a lease, and than a worker waits for a reply."""
     stack = fresh_stack(workers=2, lease="3", **QUICK)
     async with Client(stack.url, stack.apikey) as client:
-        jobs = await every_kind(stack, client, short=4, long=16)
+        jobs = await every_kind(stack, client, short=4)
         before = await client.look_up(jobs.completed)
         stack.redis.send_signal(signal.SIGSTOP)
         await wait_until(lambda: waits_for_the_store(stack))
@@ -94,8 +104,8 @@ async def test_a_worker_frozen_past_its_lease_finds_itself_superseded(fresh_stac
     frozen = stack.workers[0]
     async with Client(stack.url, stack.apikey) as client:
         job = await client.submit(recording(2))
-        await wait_until(lambda: busy(stack))
-        frozen.send_signal(signal.SIGSTOP)
+        async with held_up(stack):
+            frozen.send_signal(signal.SIGSTOP)
         stack.start_worker()
 
         async def reclaimed() -> bool:
@@ -120,11 +130,11 @@ async def test_a_worker_frozen_alone_goes_on_with_its_job(fresh_stack: StartStac
     stack = fresh_stack(workers=1, lease="3", **QUICK | {"jobs_at_once": slots})
     (worker,) = stack.workers
     async with Client(stack.url, stack.apikey) as client:
-        job = await client.submit(recording(8))  # longer than the lease: it is at work when the worker wakes up
-        await wait_until(lambda: busy(stack))
-        worker.send_signal(signal.SIGSTOP)
-        await wait_until(lambda: lapsed(stack, job))
-        worker.send_signal(signal.SIGCONT)
+        job = await client.submit(recording(3))
+        async with held_up(stack):  # it is at work when the worker wakes up
+            worker.send_signal(signal.SIGSTOP)
+            await wait_until(lambda: lapsed(stack, job))
+            worker.send_signal(signal.SIGCONT)
         await wait_until(lambda: client.ended(job))
         assert await client.status(job) == "completed"
     assert await completions(stack, job) == [1]
@@ -138,7 +148,7 @@ async def lapsed(stack: Stack, job: str) -> bool:
 
 
 class Jobs(NamedTuple):
-    """One of each kind. `long_child` recognises `long`."""
+    """One of each kind. `long_child` recognises `long`, and is suspended: it takes as long as the test wants."""
 
     completed: str
     long: str
@@ -147,13 +157,14 @@ class Jobs(NamedTuple):
     waiting: str
 
 
-async def every_kind(stack: Stack, client: Client, *, short: float, long: float) -> Jobs:
-    """Submit a job of each kind; the two that run take so many seconds."""
+async def every_kind(stack: Stack, client: Client, *, short: float) -> Jobs:
+    """Submit a job of each kind; the shorter one of the two that run takes so many seconds."""
     completed = await client.submit(recording(0))
     await wait_until(lambda: client.ended(completed))
-    long_job = await client.submit(recording(long))
+    long_job = await client.submit(recording(7))
     await wait_until(lambda: busy(stack))
     child = next(chain.from_iterable(map(at_work, stack.workers)))
+    child.suspend()
     short_job = await client.submit(recording(short))
 
     async def both_are_busy() -> bool:
@@ -172,6 +183,7 @@ async def waits_for_the_store(stack: Stack) -> bool:
 
 async def all_end_at_the_first_attempt(stack: Stack, client: Client, jobs: Jobs) -> None:
     assert await busy(stack)  # the outage was over before the long one
+    jobs.long_child.resume()
     for job in (jobs.short, jobs.waiting, jobs.long):
         await wait_until(lambda job=job: client.ended(job))  # type: ignore[misc]
         assert await completions(stack, job) == [1]

@@ -11,7 +11,7 @@ from deploy.stack import Stack
 from tests.acceptance.canary import Canary, files, hits, places
 from tests.acceptance.client import Client
 from tests.acceptance.persistence import hide_nothing, save
-from tests.acceptance.remains import at_work, busy, completions, traces
+from tests.acceptance.remains import busy, completions, held_up, traces
 from tests.acceptance.test_canary import titled
 from tests.recognizers import QUICK, recording
 from tests.speech import AUDIO
@@ -98,11 +98,8 @@ async def test_exactly_what_may_be_kept_is_there(logging: Stack) -> None:
         ]
         kept.append(await client.complete(logging, recording(0), X_Watson_Learning_Opt_Out="false"))
         running = await client.send(recording(2))
-        await wait_until(lambda: busy(logging))
-        [child] = at_work(logging.workers[0])
-        child.suspend()
-        logging.volant("tenant", "update", tenant, "--learning-opt-out")
-        child.resume()
+        async with held_up(logging):
+            logging.volant("tenant", "update", tenant, "--learning-opt-out")
         await completions(logging, running)
         out += [
             running,

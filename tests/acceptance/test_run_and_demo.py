@@ -18,6 +18,7 @@ import pytest
 
 from deploy.processes import ROOT, Process, environment, temporary_directory
 from deploy.stack import Stack
+from tests.ports import reserved_port
 from tests.recognizers import recording
 
 SPEECH = ROOT / "tests/audio/goforward.wav"
@@ -35,15 +36,15 @@ def run_volant(*arguments: str, url: str = "", apikey: str = "") -> subprocess.C
     )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def running(data: Path, log: Path, **variables: str) -> Iterator[Process]:
+    """Start what `make run` starts, on a directory and at a port of its own, and end it if the test has not."""
+    with reserved_port() as port, started(data, log, **{"PORT": str(port), **variables}) as process:
+        yield process
 
 
 @contextmanager
-def running(data: Path, log: Path, **variables: str) -> Iterator[Process]:
-    """Start what `make run` starts, on a directory of its own, and end it if the test has not."""
+def started(data: Path, log: Path, **variables: str) -> Iterator[Process]:
     code = f"import sys; from pathlib import Path; from deploy.run import main; sys.exit(main(Path({str(data)!r})))"
     process = Process("run", [sys.executable, "-c", code], log=log, environment=environment({}) | variables)
     try:
@@ -55,7 +56,7 @@ def running(data: Path, log: Path, **variables: str) -> Iterator[Process]:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM], ids=lambda ending: ending.name)
 def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals, tmp_path: Path) -> None:
     """`make run` writes address and key for scripts, serves, and at a signal stops all and takes the file away."""
-    with temporary_directory() as data, running(data, tmp_path / "run.log", PORT=str(free_port())) as process:
+    with temporary_directory() as data, running(data, tmp_path / "run.log") as process:
         url, apikey = address_and_key(process, data)
         run_env = data / "run.env"
         assert run_env.stat().st_mode & 0o777 == 0o600
@@ -78,7 +79,7 @@ def test_run_speaks_tls_when_asked_to(tmp_path: Path) -> None:
     with temporary_directory() as data:
         authorities = set()
         for number in range(2):
-            variables = {"PORT": str(free_port()), "TLS": "1"}
+            variables = {"TLS": "1"}
             with running(data, tmp_path / f"{number}.log", **variables) as process:
                 url, apikey = address_and_key(process, data)
                 assert url.startswith("https://127.0.0.1:")
@@ -95,12 +96,12 @@ def test_run_speaks_tls_when_asked_to(tmp_path: Path) -> None:
 def test_run_finds_its_data_and_its_tenant_again(tmp_path: Path) -> None:
     """What was stored survives a restart; the tenant is the same, the key of the run before is revoked."""
     with temporary_directory() as data:
-        with running(data, tmp_path / "first.log", PORT=str(free_port())) as process:
+        with running(data, tmp_path / "first.log") as process:
             url, first_key = address_and_key(process, data)
             kept = run_volant("transcribe", str(SPEECH), "--keep", url=url, apikey=first_key)
             assert kept.returncode == 0, kept.stderr
         tenant = (data / "tenant").read_text()
-        variables = {"PORT": str(free_port()), "VOLANT_CORS_ORIGINS": ""}
+        variables = {"VOLANT_CORS_ORIGINS": ""}
         with running(data, tmp_path / "second.log", **variables) as process:
             url, second_key = address_and_key(process, data)
             assert (data / "tenant").read_text() == tenant
@@ -116,7 +117,7 @@ def test_a_job_that_is_interrupted_goes_on_at_the_next_start(tmp_path: Path) -> 
     """Ctrl-C in the midst of it leaves no process and no error, and costs no attempt."""
     with temporary_directory() as data:
         variables = {"VOLANT_RECOGNIZER": "tests.recognizers:Scripted", "VOLANT_DRAIN": "1"}
-        with running(data, tmp_path / "first.log", PORT=str(free_port()), **variables) as process:
+        with running(data, tmp_path / "first.log", **variables) as process:
             url, apikey = address_and_key(process, data)
             job = asked(url, apikey, body=recording(10))["id"]
             process.wait_until(lambda: asked(url, apikey, job)["status"] == "processing", "working")
@@ -127,7 +128,7 @@ def test_a_job_that_is_interrupted_goes_on_at_the_next_start(tmp_path: Path) -> 
         assert '"worker stopped"' in said
         assert "error" not in said
         assert "job completed" not in said
-        with running(data, tmp_path / "second.log", PORT=str(free_port()), **variables) as process:
+        with running(data, tmp_path / "second.log", **variables) as process:
             url, apikey = address_and_key(process, data)
             process.wait_until(lambda: asked(url, apikey, job)["status"] == "completed", "completed")
             [ended] = [line for line in (data / "worker-1.log").read_text().splitlines() if "job completed" in line]
@@ -215,20 +216,20 @@ def test_transcribe_says_what_went_wrong(stack: Stack, tmp_path: Path) -> None:
     text.write_text("this is no recording at all\n" * 20)
     broken = tmp_path / "broken.flac"
     broken.write_bytes(b"fLaC" + bytes(4096))
-    closed = f"http://127.0.0.1:{free_port()}"
-    for file, url, apikey, status, sentence in [
-        (SPEECH, stack.url, "", 2, "Give an API key"),
-        (SPEECH, "", stack.apikey, 2, "VOLANT_URL"),
-        (SPEECH, stack.url, "volant_nobody_nothing", 1, "the API key is not accepted"),
-        (SPEECH, closed, stack.apikey, 1, "cannot be reached"),
-        (text, stack.url, stack.apikey, 1, "refused (415)"),
-        (broken, stack.url, stack.apikey, 1, "could not be recognised"),
-    ]:
-        said = run_volant("transcribe", str(file), url=url, apikey=apikey)
-        assert said.returncode == status, said.stderr
-        assert sentence in said.stderr
-        assert "Traceback" not in said.stderr
-        assert said.stdout == ""
+    with reserved_port() as closed:
+        for file, url, apikey, status, sentence in [
+            (SPEECH, stack.url, "", 2, "Give an API key"),
+            (SPEECH, "", stack.apikey, 2, "VOLANT_URL"),
+            (SPEECH, stack.url, "volant_nobody_nothing", 1, "the API key is not accepted"),
+            (SPEECH, f"http://127.0.0.1:{closed}", stack.apikey, 1, "cannot be reached"),
+            (text, stack.url, stack.apikey, 1, "refused (415)"),
+            (broken, stack.url, stack.apikey, 1, "could not be recognised"),
+        ]:
+            said = run_volant("transcribe", str(file), url=url, apikey=apikey)
+            assert said.returncode == status, said.stderr
+            assert sentence in said.stderr
+            assert "Traceback" not in said.stderr
+            assert said.stdout == ""
 
 
 def address_and_key(process: Process, data: Path) -> tuple[str, str]:

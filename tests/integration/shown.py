@@ -1,5 +1,6 @@
 """What the files of a Redis show, and having it rewrite them."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -30,8 +31,14 @@ class Files:
 
 def shown(place: Path, secret: bytes) -> bool:
     """Tell whether a file, or any in a directory, holds a part of what is random."""
-    content = b"".join(path.read_bytes() for path in (place, *place.rglob("*")) if path.is_file())
+    content = b"".join(map(_content, (place, *place.rglob("*"))))
     return any(secret[start : start + _PIECE] in content for start in range(len(secret) - _PIECE))
+
+
+def _content(path: Path) -> bytes:
+    with suppress(FileNotFoundError):  # Redis has replaced it, or removed it, since it was listed
+        return path.read_bytes() if path.is_file() else b""
+    return b""
 
 
 def horizon(redis: Redis, *, every: timedelta = timedelta(0)) -> ErasureHorizon:

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import random
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -15,9 +16,12 @@ import pytest
 from retention.egress import LARGEST, Egress, Reply
 from retention.errors import Unreachable
 from tests.integration.witness import Handler, Witness, answer, serve
+from tests.ports import reserved_port
+from tests.stack import wait_until
 
-SOON = timedelta(seconds=5)
-BRIEF = timedelta(milliseconds=300)
+SOON = timedelta(seconds=30)
+BRIEF = timedelta(seconds=1)
+"""Until then a receiver on this machine is reached for sure, busy as the machine may be."""
 OK = b"HTTP/1.1 200 OK\r\n"
 FOREVER = 10**9
 
@@ -74,7 +78,7 @@ async def test_a_receiver_that_takes_its_time_is_left_at_the_deadline(
         asking = outside.get if method == "GET" else partial(outside.post, body=b"{}")
         with pytest.raises(Unreachable) as unreachable:
             await asking(url, headers={}, within=BRIEF)
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 10  # it would go on for ever
         assert server.served == 1
     assert str(unreachable.value) == "the callback receiver cannot be reached"
     assert unreachable.value.__cause__ is None
@@ -187,34 +191,38 @@ async def test_a_body_that_nobody_reads_is_given_up(outside: Egress) -> None:
 async def test_nobody_there_is_unreachable(outside: Egress, monkeypatch: pytest.MonkeyPatch) -> None:
     """A closed port, and a name that does not exist."""
     witness = Witness(monkeypatch)
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    for url in (f"http://127.0.0.1:{port}/", "http://nobody.example/"):
-        with pytest.raises(Unreachable):
-            await outside.get(url, headers={}, within=SOON)
+    with reserved_port() as port:
+        for url in (f"http://127.0.0.1:{port}/", "http://nobody.example/"):
+            with pytest.raises(Unreachable):
+                await outside.get(url, headers={}, within=SOON)
     assert witness.looked_up == ["nobody.example"]
 
 
 async def test_a_slow_name_server_is_left_at_the_deadline(outside: Egress, monkeypatch: pytest.MonkeyPatch) -> None:
     """And holds up nothing else: the loop's own threads are free for files."""
     looked_up: list[object] = []
+    answers = threading.Event()
 
     def look_up(host: str, *_: object) -> None:
         looked_up.append(host)
-        time.sleep(1)
+        answers.wait()
 
     async def ask() -> None:
         with pytest.raises(Unreachable):
             await outside.get("http://slow.example/", headers={}, within=BRIEF)
 
+    async def all_are_looked_up() -> bool:
+        return len(looked_up) == 50
+
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    async with asyncio.timeout(0.9), asyncio.TaskGroup() as asked:
-        for _ in range(50):
-            asked.create_task(ask())
-        while not looked_up:  # noqa: ASYNC110 - it happens in a thread
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(lambda: None)
-    assert len(looked_up) == 50
+    try:
+        async with asyncio.timeout(30), asyncio.TaskGroup() as asked:
+            for _ in range(50):
+                asked.create_task(ask())
+            await wait_until(all_are_looked_up)
+            await asyncio.to_thread(lambda: None)
+    finally:
+        answers.set()
 
 
 async def test_connections_are_bounded_and_waiting_for_one_counts() -> None:

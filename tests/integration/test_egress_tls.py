@@ -16,7 +16,7 @@ from retention.errors import Unreachable
 from tests.integration.test_egress_receivers import BRIEF, OK, hang, sends
 from tests.integration.witness import Witness, answer, serve
 
-SOON = timedelta(seconds=5)
+SOON = timedelta(seconds=30)
 NOW = datetime.now(UTC)
 
 

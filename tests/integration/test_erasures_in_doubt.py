@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
 from tests.integration.cell import HOUR, Cell, open_cell
 from tests.integration.shown import Files, horizon, rewritten, shown, vanished, wrapped_key
+from tests.ports import reserved_port
 from tests.stack import wait_until
 
 
@@ -67,11 +67,11 @@ async def test_after_a_restart_nothing_is_known_until_a_rewrite(files: Files) ->
 @pytest.fixture
 async def replica(tmp_path: Path) -> AsyncIterator[tuple[Cell, Path, Redis]]:
     """Give a cell whose Redis has a replica, the replica's directory, and the replica."""
-    with temporary_directory() as directory, socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-        free.close()
-        master = RedisServer(directory / "master", "--port", port)
-        replica = RedisServer(directory / "replica", "--replicaof", "127.0.0.1", port)
+    with temporary_directory() as directory, reserved_port() as port:
+        # Without a file that it would send: to Redis 6 that is a snapshot, unless it is as old as its own start.
+        diskless = "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"
+        master = RedisServer(directory / "master", "--port", str(port), *diskless)
+        replica = RedisServer(directory / "replica", "--replicaof", "127.0.0.1", str(port))
         async with Redis.from_url(master.url) as redis, Redis.from_url(replica.url) as other:
             yield await open_cell(redis, tmp_path / "audio"), directory / "replica", other
         replica.stop()

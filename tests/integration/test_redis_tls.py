@@ -17,6 +17,7 @@ from retention.errors import SettingsError, Unavailable
 from retention.settings import Settings
 from tests.certificates import Authority
 from tests.missing import lacking
+from tests.ports import reserved_port
 
 Start = Callable[..., str]
 
@@ -37,9 +38,7 @@ def start(authority: Authority, tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as cleanup:
 
         def run(*names: str, **options: str) -> str:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                port = str(free.getsockname()[1])
+            port = str(cleanup.enter_context(reserved_port()))
             pair = authority.pair("redis", *names)
             given = {
                 "port": "0",

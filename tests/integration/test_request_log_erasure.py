@@ -150,7 +150,7 @@ async def test_an_entry_goes_when_its_time_is_over(cell: Cell, *, alone: bool) -
     async def over() -> bool:
         return not await cell.redis.exists(keyspace.logged(cell.tenant, job.id))
 
-    await wait_until(over, within=5)
+    await wait_until(over)
     with pytest.raises(NotFound):
         await cell.log.open(cell.tenant, job.id)
     await cell.log.sweep(timedelta(days=-1))

@@ -47,6 +47,8 @@ _KEPT = 0.9
 _AT_ONCE = 100
 _SOURCE_LASTS = 8  # wrong credentials from one address before they are answered differently
 
+_sources = itertools.count()
+
 SAME_FOR_ALL = {
     ("/v1/recognitions", "GET"): "names nothing: the list is the credential's own",
     ("/v1/models", "GET"): "the same for every tenant",
@@ -309,14 +311,19 @@ def compare(url: str, question: Question, *, pairs: int) -> Seen:
     )
 
 
+def _new_source() -> str:
+    """Return an address that no other question comes from: too many wrong credentials of two would be another's."""
+    number = next(_sources)
+    return f"127.2.{number // 250 % 250}.{number % 250 + 1}"
+
+
 def _compare(url: str, question: Question, pairs: int) -> Seen:
     seen = Seen()
-    sources = (f"127.2.{number // 250 % 250}.{number % 250 + 1}" for number in itertools.count(random.randrange(60000)))
-    connection = Connection(url, next(sources))
+    connection = Connection(url, _new_source())
     for number in range(pairs):
         if not question.key and number % (_SOURCE_LASTS // 2) == 0:
             connection.close()
-            connection = Connection(url, next(sources))
+            connection = Connection(url, _new_source())
             connection.ask("GET", "/health/live", {}, b"")  # the first request of a connection takes longer
         for there in random.sample((True, False), 2):
             request = question.ask(there)

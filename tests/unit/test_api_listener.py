@@ -146,7 +146,7 @@ async def test_a_head_that_does_not_end_is_cut_off(
             return waiting.done()
 
         waiting = asyncio.create_task(reader.read())
-        await wait_until(closed, within=5)
+        await wait_until(closed, within=15)
         assert waiting.exception() is not None or waiting.result() == b""
         await hang_up(writer)
 
@@ -155,7 +155,7 @@ async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch, ov
     """A client that never sends anything is not waited for any longer than one between two requests."""
     monkeypatch.setattr(listener, "IDLE_FOR", timedelta(milliseconds=200))
     async with serving(**over) as api:
-        assert await asyncio.wait_for(api.talk(), 5) == b""
+        assert await asyncio.wait_for(api.talk(), 30) == b""
 
 
 async def test_a_slow_but_whole_head_is_served(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
@@ -201,7 +201,7 @@ async def test_stopping_does_not_wait_for_the_rest_of_a_refused_body(over: dict[
         assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
         _, idle = await api.connect()
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < 25
     await hang_up(writer)
     await hang_up(idle)
 
@@ -228,4 +228,4 @@ async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left
         async def nobody_served() -> bool:
             return not any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks())
 
-        await wait_until(nobody_served, within=5)
+        await wait_until(nobody_served)

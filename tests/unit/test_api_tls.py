@@ -143,7 +143,7 @@ async def test_a_handshake_that_does_not_come_is_cut_off(
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
         writer.write(sent)
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 8) == b""
         await hang_up(writer)
 
 
@@ -156,11 +156,11 @@ async def test_stopping_does_not_wait_for_a_handshake(authority: Authority) -> N
             await loop.sock_connect(plain, ("127.0.0.1", urlsplit(api.url).port))
             await asyncio.sleep(0.1)  # until it was accepted, which nothing tells
             began = loop.time()
-        assert loop.time() - began < 5
+        assert loop.time() - began < 8
         reader, writer = await asyncio.open_connection(sock=plain, ssl=authority.trust(), server_hostname="127.0.0.1")
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
         await hang_up(writer)
 
 
@@ -309,9 +309,9 @@ async def test_clients_of_an_authority_that_is_gone_are_served_no_more(authority
         await wait_until(uploading)
         write(clients, Authority(tmp_path / "other").file.read_bytes())
         await taken.wait()
-        assert b"HTTP" not in await asyncio.wait_for(idle.read(), 5)  # but the rest of the answer before
+        assert b"HTTP" not in await asyncio.wait_for(idle.read(), 30)  # but the rest of the answer before
         busy_writer.write(bytes(100_000 - len(WAV)) + ASKED)
-        head, _, rest = (await asyncio.wait_for(busy.read(), 5)).partition(b"\r\n\r\n")
+        head, _, rest = (await asyncio.wait_for(busy.read(), 30)).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 201 ")
         assert b"\r\nConnection: close" in head
         assert b"HTTP" not in rest
@@ -355,7 +355,7 @@ async def test_a_handshake_that_ends_after_its_authority_is_gone_is_for_nothing(
         reader, writer = await api.connect()
         writer.write(ASKED)
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
         await hang_up(writer)
 
 

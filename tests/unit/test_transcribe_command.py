@@ -1,6 +1,5 @@
 """What `volant transcribe` takes: recordings in files."""
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.processes import environment
+from tests.ports import reserved_port
 
 SPEECH = Path(__file__).parents[1] / "audio/goforward.wav"
 
@@ -15,9 +15,8 @@ SPEECH = Path(__file__).parents[1] / "audio/goforward.wav"
 @pytest.fixture
 def nobody() -> Iterator[str]:
     """Give the address of a service that cannot be reached."""
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    with reserved_port() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.mark.parametrize("file", ["-", "/dev/stdin"])
