@@ -29,7 +29,7 @@ from redis.exceptions import (
 
 from retention.cell_settings import CellSettings
 from retention.errors import SettingsError, Unavailable
-from retention.settings import read_secret
+from retention.private_files import read_secret
 
 REPLY_WITHIN = 5.0
 """Seconds after which a silent Redis counts as gone. Longer than any blocking command we send."""
@@ -38,23 +38,20 @@ REPLY_WITHIN = 5.0
 def connect(settings: CellSettings, *, retries: int) -> Redis:
     """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used.
 
-    Raises SettingsError.
+    Raises SettingsError for a file that will not do.
     """
-    password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
-    try:
-        pool = _Pool.from_url(
-            settings.redis_url,
-            username=settings.redis_user or None,
-            password=password,
-            **_tls(settings),
-            socket_timeout=REPLY_WITHIN,
-            socket_connect_timeout=2.0,
-            health_check_interval=30,
-            # A reply that is late is not waited for again: a client hangs long enough as it is.
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
-        )
-    except ValueError as error:
-        raise SettingsError("redis_url: its scheme, its port or a number in it is wrong") from error
+    password = read_secret(settings.redis_password_file) if settings.redis_password_file else None
+    pool = _Pool.from_url(
+        settings.redis_url,
+        username=settings.redis_user or None,
+        password=password,
+        **_tls(settings),
+        socket_timeout=REPLY_WITHIN,
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+        # A reply that is late is not waited for again: a client hangs long enough as it is.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
+    )
     return Redis.from_pool(pool)
 
 

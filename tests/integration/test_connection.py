@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from deploy.processes import RedisServer, temporary_directory
 from retention import connection
 from retention.connection import connect, reaching_redis
-from retention.errors import SettingsError, Unavailable
+from retention.errors import Unavailable
 from retention.leases import Leases
 from retention.readiness import Readiness
 from retention.roots.file import FileRoot
@@ -139,9 +139,3 @@ async def test_a_question_that_makes_no_sense_is_no_outage(refusing: tuple[Cell,
     await cell.redis.set("text", "x", px=60_000)
     with pytest.raises(ResponseError), reaching_redis():
         await cell.redis.zadd("text", {"a": 1})
-
-
-@pytest.mark.parametrize("url", ["http://localhost", "redis://localhost:port", "redis://localhost?db=x"])
-def test_an_address_that_is_none_is_a_sentence(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"^redis_url: "):
-        connect(Settings(redis_url=url, root_key_file=Path("none")), retries=0)
