@@ -169,8 +169,8 @@ def _parsed(redis_url: str) -> SplitResult:
         if _REDIS.fullmatch(redis_url) and (url := urlsplit(redis_url)).port != 0:
             return url
     raise SettingsError(
-        "redis_url must be redis://HOST:PORT/DATABASE, rediss:// likewise, or unix:///PATH?db=DATABASE: a user and"
-        " a password have redis_user and redis_password_file"
+        "redis_url must be redis://HOST:PORT/DATABASE, rediss:// likewise, or unix:///PATH?db=DATABASE: user and"
+        " password go into redis_user and redis_password_file"
     )
 
 

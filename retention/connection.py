@@ -67,6 +67,8 @@ class _Pool(ConnectionPool):  # type: ignore[misc] # it has no types
         try:
             await self.ensure_connection(connection)
         except BaseException:
+            # Half set up, it would be taken for ready the next time: in another database, or as nobody.
+            await connection.disconnect(nowait=True)
             await self.release(connection)
             raise
         return connection
@@ -112,7 +114,14 @@ def reaching_redis() -> Iterator[None]:
     except (RedisError, OSError) as error:
         if isinstance(error, ResponseError) and not _is_refusal(error):
             raise
-        raise Unavailable(f"Redis cannot be reached, or refuses: {type(error).__name__}") from error
+        raise Unavailable(f"Redis cannot be reached, or refuses: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """Return what the client's error is, and what the system's was below it. Redis's own words might quote anything."""
+    below = error.__cause__ or error.__context__
+    said = f" ({below.strerror})" if isinstance(below, OSError) and below.strerror else ""
+    return f"{type(below if isinstance(below, RedisError) else error).__name__}{said}"
 
 
 def _is_refusal(error: ResponseError) -> bool:

@@ -139,3 +139,27 @@ async def test_a_question_that_makes_no_sense_is_no_outage(refusing: tuple[Cell,
     await cell.redis.set("text", "x", px=60_000)
     with pytest.raises(ResponseError), reaching_redis():
         await cell.redis.zadd("text", {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"redis_url": "{url}?db=999"}, "ResponseError$"),  # Redis has sixteen
+        ({"redis_url": "{url}", "redis_user": "nobody"}, "AuthenticationError$"),
+        ({"redis_url": "{url}x"}, r"ConnectionError \(No such file or directory\)$"),
+    ],
+)
+async def test_a_connection_that_was_not_set_up_is_never_used(
+    refusing: tuple[Cell, RedisServer], tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    """Or it would serve the first database instead of the one that is meant. What was wrong is said."""
+    _, server = refusing
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("hush")
+    named: dict[str, Any] = {name: text.format(url=server.url) for name, text in settings.items()}
+    named["redis_password_file"] = password if "redis_user" in named else None
+    async with connect(Settings(**named), retries=0) as redis:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=words), reaching_redis():
+                await redis.ping()
