@@ -18,6 +18,7 @@ from api.app import TRANSACTION_HEADER, hsts
 from api.context import SETTINGS
 from api.endpoints import Endpoint
 from api.tls import Certificates, keep_fresh
+from retention.errors import SettingsError
 from retention.listening import Listener
 from retention.log import failure
 
@@ -164,7 +165,7 @@ async def listening(
 
     At the end no connection is accepted any more. Requests under way have `grace` to finish; then their
     bodies are cut, which is answered with 503, and what does not end even then is cancelled. Raises SettingsError
-    for a certificate that will not do.
+    for a certificate that will not do, and for an address that cannot be had.
     """
     loop = asyncio.get_running_loop()
     certificates = {each.name: Certificates(each) for each in listeners if each.certificate}
@@ -182,8 +183,8 @@ async def listening(
         try:
             for listener in listeners:
                 context = certificates.get(listener.name)
-                servers.append(
-                    await loop.create_server(
+                try:
+                    server = await loop.create_server(
                         _connecting(app, runner, connections, listener, context),
                         listener.host,
                         listener.port,
@@ -192,7 +193,10 @@ async def listening(
                         ssl_handshake_timeout=HANDSHAKE_WITHIN.total_seconds() if context else None,
                         ssl_shutdown_timeout=_GOODBYE_WITHIN if context else None,
                     )
-                )
+                except OSError as error:
+                    where = f"listener {listener.name}: {listener.host}, port {listener.port}"
+                    raise SettingsError(f"{where}, cannot be listened on: {error.strerror}") from error
+                servers.append(server)
             yield [
                 _url(server, secure=each.name in certificates) for server, each in zip(servers, listeners, strict=True)
             ]

@@ -299,5 +299,5 @@ def _converted(values: object, kind: type[T], where: str = "") -> T:
 def _to_path(kind: type, value: object) -> object:
     """Make the one type of setting that msgspec does not know."""
     if kind is not Path or not isinstance(value, str):
-        raise NotImplementedError
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
     return Path(value)

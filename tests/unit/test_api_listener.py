@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from api import jobs, listener
+from retention.errors import SettingsError
 from retention.listening import Listener
 from tests.certificates import Authority
 from tests.stack import wait_until
@@ -229,3 +230,12 @@ async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left
             return not any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks())
 
         await wait_until(nobody_served, within=5)
+
+
+async def test_an_address_that_cannot_be_had_is_a_sentence() -> None:
+    """With the listener's name; the others are let go."""
+    async with serving(listeners=(Listener(name="x", port=0),)) as api:
+        port = int(api.url.rpartition(":")[2])
+        with pytest.raises(SettingsError, match=f"^listener y: 127.0.0.1, port {port}, cannot be listened on: "):
+            async with serving(listeners=(Listener(name="x", port=0), Listener(name="y", port=port))):
+                pass

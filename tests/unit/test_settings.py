@@ -143,11 +143,13 @@ def test_an_unknown_or_malformed_setting_of_a_file_is_refused_as_such(tmp_path: 
     for text, sentence in (
         ('leese = "P1D"', "settings: Object contains unknown field `leese`"),
         ('lease = "often"', "settings: Invalid ISO8601 duration - at `$.lease`"),
+        ("root_key_file = 3", "settings: Expected `str`, got `int` - at `$.root_key_file`"),
+        ("[[listeners]]\nname = 'x'\nport = 1\ncertificate = true", "settings: Expected `str`, got `bool` - at"),
     ):
         file.write_text(text)
         with pytest.raises(SettingsError) as refused:
             load({"VOLANT_CONFIG": str(file)})
-        assert str(refused.value) == sentence
+        assert str(refused.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(
