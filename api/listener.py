@@ -43,6 +43,9 @@ _END_WITHIN = 5.0
 _GOODBYE_WITHIN = 5.0
 """Seconds that a client has to take what is left and to end TLS, before its connection is cut."""
 
+_SILENT_FOR = 0.25
+"""Seconds of silence after which a client that was told that this is no request has sent all that it would."""
+
 _LOOK_EVERY = 0.05
 
 _log = structlog.get_logger()
@@ -51,7 +54,7 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection, with a limit on slow heads and without texts of its own."""
 
-    __slots__ = ("__weakref__", "_certificates", "_cors_origins", "_head_timer", "_is_last", "endpoint")
+    __slots__ = ("__weakref__", "_certificates", "_cors_origins", "_head_timer", "_is_heard", "_is_last", "_is_refused", "endpoint")
 
     def __init__(
         self, *args: Any, endpoint: Endpoint, cors_origins: str, certificates: Certificates | None, **options: Any
@@ -62,6 +65,8 @@ class Connection(web.RequestHandler):
         self._certificates = certificates
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_last = False
+        self._is_refused = False
+        self._is_heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, unless all was over before TLS was agreed on."""
@@ -79,6 +84,9 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
+        if self._is_refused:
+            self._is_heard = True
+            return
         super().data_received(data)
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None and data:
@@ -113,7 +121,10 @@ class Connection(web.RequestHandler):
         """Send the answer, and say so if it is the last one of the connection."""
         if self._is_last:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        answered = await super().finish_response(request, resp, start_time)
+        if self._is_refused:
+            await self._hear_out()
+        return answered
 
     def handle_error(
         self,
@@ -128,6 +139,7 @@ class Connection(web.RequestHandler):
         refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
         if isinstance(exc, LineTooLong) and LINE_LENGTH in exc.args:  # which for a header is another one
             refusal = problems.TOO_LONG
+        self._is_refused = True
         response = problems.present(refusal)
         response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
         response.headers.extend(hsts(request))
@@ -138,6 +150,14 @@ class Connection(web.RequestHandler):
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
         """Write nothing: the application writes one line per request, without its path."""
+
+    async def _hear_out(self) -> None:
+        """Throw away what the client still sends: a connection closed on that is reset, and its answer not read."""
+        end = self._loop.time() + _GOODBYE_WITHIN
+        self._is_heard = True
+        while self._is_heard and self.transport is not None and self._loop.time() < end:
+            self._is_heard = False
+            await asyncio.sleep(_SILENT_FOR)
 
     def _end_body(self, error: Exception) -> None:
         """Make the rest of the body under way this error, and its request the last one of the connection."""

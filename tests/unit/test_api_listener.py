@@ -81,6 +81,26 @@ async def test_the_longest_request_line_is_the_one_that_the_document_tells(over:
             assert status in answer.partition(b"\r\n")[0]
 
 
+async def test_who_is_still_sending_a_line_that_is_too_long_can_read_so(over: dict[str, Any]) -> None:
+    """In place of a reset."""
+    async with serving(**over) as api:
+        reader, writer = await api.connect()
+        with capture_logs() as lines:
+            writer.write(b"GET /".ljust(listener.LINE_LENGTH + 100, b"x"))
+
+            async def is_answered() -> bool:
+                return any(line["event"] == "not a request" for line in lines)
+
+            await wait_until(is_answered)
+        for _ in range(10):
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+        answer = await reader.read()
+        assert b" 414 " in answer.partition(b"\r\n")[0]
+        assert answer.count(b" 414 ") == 1
+        await hang_up(writer)
+
+
 @pytest.mark.parametrize("target", [b"OPTIONS *", b"CONNECT example.org:443"])
 async def test_a_target_that_is_no_path_is_404(target: bytes, over: dict[str, Any]) -> None:
     """It is nothing that we have, and no error of ours."""
