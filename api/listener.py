@@ -18,6 +18,7 @@ from api.app import TRANSACTION_HEADER, hsts
 from api.context import SETTINGS
 from api.endpoints import Endpoint
 from api.tls import Certificates, keep_fresh
+from retention.errors import SettingsError
 from retention.listening import Listener
 from retention.log import failure
 
@@ -42,6 +43,9 @@ _END_WITHIN = 5.0
 _GOODBYE_WITHIN = 5.0
 """Seconds that a client has to take what is left and to end TLS, before its connection is cut."""
 
+_SILENT_FOR = 0.25
+"""Seconds of silence after which a client that was told that this is no request has sent all that it would."""
+
 _LOOK_EVERY = 0.05
 
 _log = structlog.get_logger()
@@ -50,7 +54,7 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection, with a limit on slow heads and without texts of its own."""
 
-    __slots__ = ("__weakref__", "_certificates", "_cors_origins", "_head_timer", "_is_last", "endpoint")
+    __slots__ = ("__weakref__", "_certificates", "_cors_origins", "_head_timer", "_is_heard", "_is_last", "_is_refused", "endpoint")
 
     def __init__(
         self, *args: Any, endpoint: Endpoint, cors_origins: str, certificates: Certificates | None, **options: Any
@@ -61,6 +65,8 @@ class Connection(web.RequestHandler):
         self._certificates = certificates
         self._head_timer: asyncio.TimerHandle | None = None
         self._is_last = False
+        self._is_refused = False
+        self._is_heard = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve, unless all was over before TLS was agreed on."""
@@ -78,6 +84,9 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
+        if self._is_refused:
+            self._is_heard = True
+            return
         super().data_received(data)
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None and data:
@@ -112,7 +121,10 @@ class Connection(web.RequestHandler):
         """Send the answer, and say so if it is the last one of the connection."""
         if self._is_last:
             resp.force_close()
-        return await super().finish_response(request, resp, start_time)
+        answered = await super().finish_response(request, resp, start_time)
+        if self._is_refused:
+            await self._hear_out()
+        return answered
 
     def handle_error(
         self,
@@ -127,6 +139,7 @@ class Connection(web.RequestHandler):
         refusal = problems.MALFORMED if status < problems.INTERNAL.status else problems.INTERNAL
         if isinstance(exc, LineTooLong) and LINE_LENGTH in exc.args:  # which for a header is another one
             refusal = problems.TOO_LONG
+        self._is_refused = True
         response = problems.present(refusal)
         response.headers[TRANSACTION_HEADER] = transaction = uuid.uuid4().hex
         response.headers.extend(hsts(request))
@@ -137,6 +150,14 @@ class Connection(web.RequestHandler):
 
     def log_access(self, request: web.BaseRequest, response: web.StreamResponse, time: float | None) -> None:
         """Write nothing: the application writes one line per request, without its path."""
+
+    async def _hear_out(self) -> None:
+        """Throw away what the client still sends: a connection closed on that is reset, and its answer not read."""
+        end = self._loop.time() + _GOODBYE_WITHIN
+        self._is_heard = True
+        while self._is_heard and self.transport is not None and self._loop.time() < end:
+            self._is_heard = False
+            await asyncio.sleep(_SILENT_FOR)
 
     def _end_body(self, error: Exception) -> None:
         """Make the rest of the body under way this error, and its request the last one of the connection."""
@@ -164,7 +185,7 @@ async def listening(
 
     At the end no connection is accepted any more. Requests under way have `grace` to finish; then their
     bodies are cut, which is answered with 503, and what does not end even then is cancelled. Raises SettingsError
-    for a certificate that will not do.
+    for a certificate that will not do, and for an address that cannot be had.
     """
     loop = asyncio.get_running_loop()
     certificates = {each.name: Certificates(each) for each in listeners if each.certificate}
@@ -182,8 +203,8 @@ async def listening(
         try:
             for listener in listeners:
                 context = certificates.get(listener.name)
-                servers.append(
-                    await loop.create_server(
+                try:
+                    server = await loop.create_server(
                         _connecting(app, runner, connections, listener, context),
                         listener.host,
                         listener.port,
@@ -192,7 +213,10 @@ async def listening(
                         ssl_handshake_timeout=HANDSHAKE_WITHIN.total_seconds() if context else None,
                         ssl_shutdown_timeout=_GOODBYE_WITHIN if context else None,
                     )
-                )
+                except OSError as error:
+                    where = f"listener {listener.name}: {listener.host}, port {listener.port}"
+                    raise SettingsError(f"{where}, cannot be listened on: {error.strerror}") from error
+                servers.append(server)
             yield [
                 _url(server, secure=each.name in certificates) for server, each in zip(servers, listeners, strict=True)
             ]

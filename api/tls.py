@@ -18,7 +18,7 @@ from cryptography import x509
 
 from retention.errors import SettingsError
 from retention.listening import Listener
-from retention.settings import read_secret
+from retention.private_files import read_secret
 
 LOOK_EVERY = timedelta(seconds=1)
 """How often files of certificates are looked at. They are read when they were alike at two looks."""

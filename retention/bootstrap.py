@@ -34,7 +34,6 @@ from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
 from retention.keystore import TenantKeys
 from retention.leases import Leases
-from retention.log import failure
 from retention.logged_directory import LoggedDirectory
 from retention.offers import Offers
 from retention.outbox import Outbox
@@ -152,7 +151,7 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         await audio.prepare()
         if settings.request_log:
             await logged_audio.prepare()
-        await _reach(redis, wait=wait)
+        await _reach(redis, name, wait=wait)
         store = JobStore(redis, cell=name, rescue_after=settings.rescue_after)
         queue = JobQueue(redis, patience=settings.patience)
         quotas = Quotas(redis)
@@ -300,7 +299,7 @@ async def _check_apart(settings: Settings, name: str, others: list[Cell]) -> Non
                     raise SettingsError(f"root: the cells {other.name} and {name} must not share a root key")
 
 
-async def _reach(redis: Redis, *, wait: bool) -> None:
+async def _reach(redis: Redis, name: str, *, wait: bool) -> None:
     while True:
         try:
             with reaching_redis():
@@ -309,5 +308,5 @@ async def _reach(redis: Redis, *, wait: bool) -> None:
         except Unavailable as error:
             if not wait:
                 raise
-            _log.warning("waiting for Redis", **failure(error))
+            _log.warning("waiting for Redis", cell=name, reason=str(error))
             await asyncio.sleep(1)

@@ -22,7 +22,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from retention.errors import AudioMissing, SettingsError, Unavailable
 from retention.log import failure
-from retention.settings import read_secret
+from retention.private_files import read_secret
 
 PART = 5 << 20
 """Bytes of a part of a large object: the least that S3 and Google take, so that an upload holds little memory."""

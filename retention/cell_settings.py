@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Meta, Struct
 
@@ -26,6 +26,10 @@ OWN = ("redis_url", "audio")
 
 _BUCKET = re.compile(r"(s3|gs|az)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _NAME = re.compile("[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+_REDIS = re.compile(
+    r"rediss?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[0-9]{0,9})?|unix:///[^?#]+([?]db=[0-9]{1,9})?"
+)
+"""Where Redis is. What else the client reads in a URL has a setting of its own here, or is not to be changed."""
 
 
 class RootSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +62,11 @@ class CellSettings(RootSettings, frozen=True, kw_only=True, forbid_unknown_field
     """The settings of one cell."""
 
     redis_url: Annotated[
-        str, Meta(description="The cell's Redis: redis://, rediss:// or unix://; without a password.")
+        str,
+        Meta(
+            description="The cell's Redis: redis://HOST:PORT/DATABASE, rediss:// likewise, or unix:///PATH?db=DATABASE;"
+            " the port is 6379 and the database 0 if left out."
+        ),
     ] = "redis://127.0.0.1:6379/0"
     plain_redis: Annotated[bool, Meta(description="Speak to Redis without TLS although it is on another machine.")] = (
         False
@@ -97,8 +105,7 @@ class CellSettings(RootSettings, frozen=True, kw_only=True, forbid_unknown_field
         return bool(self.audio) and ":/" not in self.audio
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.redis_url)
-        query = parse_qs(url.query)
+        url = _parsed(self.redis_url)
         rules = [
             (
                 self.is_audio_in_directory or _BUCKET.fullmatch(self.audio) is not None,
@@ -108,18 +115,10 @@ class CellSettings(RootSettings, frozen=True, kw_only=True, forbid_unknown_field
                 not self.is_audio_in_directory or self.audio_credentials_file is None,
                 "audio_credentials_file is for audio in an object store",
             ),
-            (
-                not url.password and "password" not in query,
-                "redis_url must not hold a password: put it into a file and name it in redis_password_file",
-            ),
-            (
-                not any(name.startswith("ssl_") for name in query),
-                "redis_url must not change how TLS is verified: there is redis_ca_file",
-            ),
             (url.scheme == "redis" or not self.plain_redis, "plain_redis must be false: redis_url is not redis://"),
             (
-                url.scheme != "redis" or self.plain_redis or is_loopback(_host(url)),
-                f"redis_url: {_host(url)} is not loopback: make it rediss://, or say plain_redis = true",
+                url.scheme != "redis" or self.plain_redis or is_loopback(url.hostname or ""),
+                f"redis_url: {url.hostname} is not loopback: make it rediss://, or say plain_redis = true",
             ),
             (
                 url.scheme == "rediss" or (self.redis_ca_file or self.redis_certificate) is None,
@@ -164,17 +163,21 @@ def check_apart(cells: Mapping[str, CellSettings]) -> None:
             raise SettingsError(f"audio: the cells {one} and {other} must not share one, nor nest them")
 
 
-def _host(url: SplitResult) -> str:
-    """Return the host that a redis:// or rediss:// URL names, as the client reads it."""
-    return url.hostname or parse_qs(url.query).get("host", ["localhost"])[0]
+def _parsed(redis_url: str) -> SplitResult:
+    """Return the parts of a URL that says where Redis is, and nothing more. Raises SettingsError for any other."""
+    with suppress(ValueError):  # for a port or an address of digits that is none
+        if _REDIS.fullmatch(redis_url) and (url := urlsplit(redis_url)).port != 0:
+            return url
+    raise SettingsError(
+        "redis_url must be redis://HOST:PORT/DATABASE, rediss:// likewise, or unix:///PATH?db=DATABASE: user and"
+        " password go into redis_user and redis_password_file"
+    )
 
 
 def _server(redis_url: str) -> str:
     """Return which Redis a URL names, whatever database of it: two of one are emptied, and fill up, together."""
     url = urlsplit(redis_url)
-    if url.scheme == "unix":
-        return os.path.realpath(unquote(url.path))
-    return f"{_host(url)}:{url.port or parse_qs(url.query).get('port', ['6379'])[0]}"
+    return os.path.realpath(unquote(url.path)) if url.scheme == "unix" else f"{url.hostname}:{url.port or 6379}"
 
 
 def _is_one_root(a: CellSettings, b: CellSettings) -> bool:

@@ -29,7 +29,7 @@ from redis.exceptions import (
 
 from retention.cell_settings import CellSettings
 from retention.errors import SettingsError, Unavailable
-from retention.settings import read_secret
+from retention.private_files import read_secret
 
 REPLY_WITHIN = 5.0
 """Seconds after which a silent Redis counts as gone. Longer than any blocking command we send."""
@@ -38,23 +38,20 @@ REPLY_WITHIN = 5.0
 def connect(settings: CellSettings, *, retries: int) -> Redis:
     """Return a client for the cell's Redis, which repeats a broken command so many times. Connects when first used.
 
-    Raises SettingsError.
+    Raises SettingsError for a file that will not do.
     """
-    password = read_secret(settings.redis_password_file).decode() if settings.redis_password_file else None
-    try:
-        pool = _Pool.from_url(
-            settings.redis_url,
-            username=settings.redis_user or None,
-            password=password,
-            **_tls(settings),
-            socket_timeout=REPLY_WITHIN,
-            socket_connect_timeout=2.0,
-            health_check_interval=30,
-            # A reply that is late is not waited for again: a client hangs long enough as it is.
-            retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
-        )
-    except ValueError as error:
-        raise SettingsError("redis_url: its scheme, its port or a number in it is wrong") from error
+    password = read_secret(settings.redis_password_file) if settings.redis_password_file else None
+    pool = _Pool.from_url(
+        settings.redis_url,
+        username=settings.redis_user or None,
+        password=password,
+        **_tls(settings),
+        socket_timeout=REPLY_WITHIN,
+        socket_connect_timeout=2.0,
+        health_check_interval=30,
+        # A reply that is late is not waited for again: a client hangs long enough as it is.
+        retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), retries, (RedisConnectionError,)),
+    )
     return Redis.from_pool(pool)
 
 
@@ -70,6 +67,8 @@ class _Pool(ConnectionPool):  # type: ignore[misc] # it has no types
         try:
             await self.ensure_connection(connection)
         except BaseException:
+            # Half set up, it would be taken for ready the next time: in another database, or as nobody.
+            await connection.disconnect(nowait=True)
             await self.release(connection)
             raise
         return connection
@@ -115,7 +114,14 @@ def reaching_redis() -> Iterator[None]:
     except (RedisError, OSError) as error:
         if isinstance(error, ResponseError) and not _is_refusal(error):
             raise
-        raise Unavailable(f"Redis cannot be reached, or refuses: {type(error).__name__}") from error
+        raise Unavailable(f"Redis cannot be reached, or refuses: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """Return what the client's error is, and what the system's was below it. Redis's own words might quote anything."""
+    below = error.__cause__ or error.__context__
+    said = f" ({below.strerror})" if isinstance(below, OSError) and below.strerror else ""
+    return f"{type(below if isinstance(below, RedisError) else error).__name__}{said}"
 
 
 def _is_refusal(error: ResponseError) -> bool:

@@ -18,8 +18,8 @@ from retention.key_cli import bring_under, cell_option, expires_option, moment
 from retention.key_places import place_of
 from retention.keyring import check_value
 from retention.keys import KeyState, TenantKey
+from retention.private_files import read_private
 from retention.seal import Key
-from retention.settings import read_private
 
 _MOST = 1 << 16
 

@@ -7,12 +7,11 @@ are seconds, or ISO 8601 durations such as "P7D".
 
 import os
 import re
-import stat
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, field
@@ -25,6 +24,7 @@ from retention.listening import Listener
 from retention.notification import Hash
 
 Duration = timedelta
+T = TypeVar("T")
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _LARGEST_OBJECT = 48 << 30
@@ -282,32 +282,22 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         if (text := environ.get(f"VOLANT_{name.upper()}")) is not None:
             values[name] = text
     check_tables(values.get("cells"))
+    if isinstance(cells := values.get("cells"), dict):
+        values["cells"] = {name: _converted(table, CellSettings, f"cells.{name}: ") for name, table in cells.items()}
+    return _converted(values, Settings)
+
+
+def _converted(values: object, kind: type[T], where: str = "") -> T:
     try:
-        return msgspec.convert(values, Settings, strict=False, dec_hook=_to_path)
+        return msgspec.convert(values, kind, strict=False, dec_hook=_to_path)
+    except SettingsError as error:
+        raise SettingsError(f"{where}{error}") from None
     except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, SettingsError):
-            raise error.__cause__ from None
-        raise SettingsError(f"settings: {error}") from error
+        raise SettingsError(f"{where or 'settings: '}{error}") from error
 
 
 def _to_path(kind: type, value: object) -> object:
     """Make the one type of setting that msgspec does not know."""
     if kind is not Path or not isinstance(value, str):
-        raise NotImplementedError
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")
     return Path(value)
-
-
-def read_secret(path: Path) -> bytes:
-    """Return the content of a secret's file, without surrounding white space. Raises what `read_private` raises."""
-    return read_private(path).strip()
-
-
-def read_private(path: Path) -> bytes:
-    """Return the content of a file. Raises SettingsError when it is missing, or others than its owner may read it."""
-    try:
-        with path.open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise SettingsError(f"{path} can be read by others: make it 0600")
-            return file.read()
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error

@@ -23,8 +23,8 @@ import msgspec
 from msgspec import Struct
 
 from retention.errors import KeyUnavailable, SettingsError, Unavailable
+from retention.private_files import read_secret
 from retention.seal import Context, Key, Kind
-from retention.settings import read_secret
 
 # Two attempts fit into the whole, with the SDK's pause between them.
 _CONNECT_WITHIN = 2.0

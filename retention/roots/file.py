@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Self
 
 from retention.errors import KeyUnavailable, SettingsError, Unsealable
+from retention.private_files import read_secret
 from retention.seal import Context, Key, seal, unseal
-from retention.settings import read_secret
 
 
 class FileRoot:

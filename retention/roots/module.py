@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retention.errors import SettingsError, Unavailable
+from retention.private_files import read_secret
 from retention.roots.token_uri import TokenUri
-from retention.settings import read_secret
 
 if TYPE_CHECKING:
     import pkcs11

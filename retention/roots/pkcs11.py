@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from retention.errors import KeyUnavailable, SettingsError, Unavailable
+from retention.private_files import read_secret
 from retention.roots.module import Module
 from retention.roots.token_uri import TokenUri
 from retention.seal import Context, Key
-from retention.settings import read_secret
 
 _WITHIN = 10.0
 _IV = 12

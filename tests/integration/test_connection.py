@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from deploy.processes import RedisServer, temporary_directory
 from retention import connection
 from retention.connection import connect, reaching_redis
-from retention.errors import SettingsError, Unavailable
+from retention.errors import Unavailable
 from retention.leases import Leases
 from retention.readiness import Readiness
 from retention.roots.file import FileRoot
@@ -141,7 +141,25 @@ async def test_a_question_that_makes_no_sense_is_no_outage(refusing: tuple[Cell,
         await cell.redis.zadd("text", {"a": 1})
 
 
-@pytest.mark.parametrize("url", ["http://localhost", "redis://localhost:port", "redis://localhost?db=x"])
-def test_an_address_that_is_none_is_a_sentence(url: str) -> None:
-    with pytest.raises(SettingsError, match=r"^redis_url: "):
-        connect(Settings(redis_url=url, root_key_file=Path("none")), retries=0)
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"redis_url": "{url}?db=999"}, "ResponseError$"),  # Redis has sixteen
+        ({"redis_url": "{url}", "redis_user": "nobody"}, "AuthenticationError$"),
+        ({"redis_url": "{url}x"}, r"ConnectionError \(No such file or directory\)$"),
+    ],
+)
+async def test_a_connection_that_was_not_set_up_is_never_used(
+    refusing: tuple[Cell, RedisServer], tmp_path: Path, settings: dict[str, str], words: str
+) -> None:
+    """Or it would serve the first database instead of the one that is meant. What was wrong is said."""
+    _, server = refusing
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("hush")
+    named: dict[str, Any] = {name: text.format(url=server.url) for name, text in settings.items()}
+    named["redis_password_file"] = password if "redis_user" in named else None
+    async with connect(Settings(**named), retries=0) as redis:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=words), reaching_redis():
+                await redis.ping()

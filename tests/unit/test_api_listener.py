@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from api import jobs, listener
+from retention.errors import SettingsError
 from retention.listening import Listener
 from tests.certificates import Authority
 from tests.stack import wait_until
@@ -78,6 +79,26 @@ async def test_the_longest_request_line_is_the_one_that_the_document_tells(over:
                 b"GET /".ljust(length + 4, b"x") + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
             )
             assert status in answer.partition(b"\r\n")[0]
+
+
+async def test_who_is_still_sending_a_line_that_is_too_long_can_read_so(over: dict[str, Any]) -> None:
+    """In place of a reset."""
+    async with serving(**over) as api:
+        reader, writer = await api.connect()
+        with capture_logs() as lines:
+            writer.write(b"GET /".ljust(listener.LINE_LENGTH + 100, b"x"))
+
+            async def is_answered() -> bool:
+                return any(line["event"] == "not a request" for line in lines)
+
+            await wait_until(is_answered)
+        for _ in range(10):
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+        answer = await reader.read()
+        assert b" 414 " in answer.partition(b"\r\n")[0]
+        assert answer.count(b" 414 ") == 1
+        await hang_up(writer)
 
 
 @pytest.mark.parametrize("target", [b"OPTIONS *", b"CONNECT example.org:443"])
@@ -229,3 +250,12 @@ async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left
             return not any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks())
 
         await wait_until(nobody_served)
+
+
+async def test_an_address_that_cannot_be_had_is_a_sentence() -> None:
+    """With the listener's name; the others are let go."""
+    async with serving(listeners=(Listener(name="x", port=0),)) as api:
+        port = int(api.url.rpartition(":")[2])
+        with pytest.raises(SettingsError, match=f"^listener y: 127.0.0.1, port {port}, cannot be listened on: "):
+            async with serving(listeners=(Listener(name="x", port=0), Listener(name="y", port=port))):
+                pass

@@ -7,7 +7,8 @@ from typing import get_type_hints
 import pytest
 
 from retention.errors import SettingsError
-from retention.settings import Settings, load, read_secret
+from retention.private_files import read_secret
+from retention.settings import Settings, load
 
 
 @pytest.mark.parametrize("name", Settings.__struct_fields__)
@@ -65,11 +66,28 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
         ({"DRAIN": "-1"}, "drain must not be negative"),
         ({"MAX_AUDIO": "59"}, "max_audio must be at least a minute"),
         ({"REQUEST_LOG_RETENTION": "59"}, "request_log_retention must be at least a minute"),
-        ({"REDIS_URL": "redis://:hush@localhost/0"}, "redis_url must not hold a password"),
-        ({"REDIS_URL": "redis://localhost/0?password=hush"}, "redis_url must not hold a password"),
+        *(
+            ({"REDIS_URL": text}, "redis_url must be redis://HOST:PORT/DATABASE")
+            for text in (
+                *("", "localhost:6379", "http://localhost", "redis:/localhost", "redis://", "redis:///0", "unix://a"),
+                *("redis://:hush@localhost/0", "rediss://hush@a.example", "unix://:hush@/run/redis.sock"),
+                *("redis://localhost/0?password=hush", "redis://?host=a.example", "redis://localhost?socket_timeout=9"),
+                *("rediss://a.example?ssl_cert_reqs=none", "REDISS://a.example", "unix:///run/redis.sock?foo=1"),
+                *("redis://localhost:port", "redis://localhost:65536", "redis://localhost:0", "redis://localhost:"),
+                *("redis://localhost/abc", "redis://localhost/-1", "redis://localhost/0/1", "redis://localhost?db=x"),
+                *(
+                    "redis://[::1/0",
+                    "redis://[::::]",
+                    "redis://a b",
+                    "redis://localhost/0#1",
+                    "unix:///a?db=",
+                    "unix:///",
+                ),
+            )
+        ),
         *(
             ({"REDIS_URL": text}, "is not loopback: make it rediss://, or say plain_redis = true")
-            for text in ("redis://10.0.0.7/0", "redis://a.example", "REDIS://a.example", "redis://?host=a.example")
+            for text in ("redis://10.0.0.7/0", "redis://a.example", "redis://A.example:1", "redis://[::2]")
         ),
         ({"REDIS_URL": "rediss://a.example", "PLAIN_REDIS": "true"}, "plain_redis must be false"),
         ({"REDIS_URL": "unix:///run/redis.sock", "PLAIN_REDIS": "true"}, "plain_redis must be false"),
@@ -125,18 +143,20 @@ def test_an_unknown_or_malformed_setting_of_a_file_is_refused_as_such(tmp_path: 
     for text, sentence in (
         ('leese = "P1D"', "settings: Object contains unknown field `leese`"),
         ('lease = "often"', "settings: Invalid ISO8601 duration - at `$.lease`"),
+        ("root_key_file = 3", "settings: Expected `str`, got `int` - at `$.root_key_file`"),
+        ("[[listeners]]\nname = 'x'\nport = 1\ncertificate = true", "settings: Expected `str`, got `bool` - at"),
     ):
         file.write_text(text)
         with pytest.raises(SettingsError) as refused:
             load({"VOLANT_CONFIG": str(file)})
-        assert str(refused.value) == sentence
+        assert str(refused.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(
     "environment",
     [
         {"REDIS_URL": "redis://a.example", "PLAIN_REDIS": "true"},
-        *({"REDIS_URL": text} for text in ("redis://", "redis://[::1]:7/1", "redis://localhost", "rediss://a.example")),
+        *({"REDIS_URL": text} for text in ("redis://[::1]:7/1", "redis://localhost", "rediss://a.example")),
         {"REDIS_URL": "unix:///run/redis.sock"},
     ],
 )
@@ -191,8 +211,8 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
                 "the cells home and acme must not share a Redis",
             )
             for one, other in (
-                *(("rediss://acme/0", "rediss://acme/0"), ("rediss://acme/0", "rediss://a@ACME:6379?db=1")),
-                *(("redis://localhost/1", "redis://"), ("redis://127.0.0.1:7", "redis://127.0.0.1/2?port=7")),
+                *(("rediss://acme/0", "rediss://acme/0"), ("rediss://acme/0", "rediss://ACME:6379/1")),
+                *(("redis://localhost/1", "redis://localhost:6379/"), ("redis://[::1]:7", "redis://[::1]:7/2")),
                 *(("unix://{tmp}/acme.key", "unix://{tmp}/symbolic?db=1"), ("unix:///a%20b", "unix:///a b")),
             )
         ),
@@ -207,7 +227,7 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
         (ACME.replace('redis_url = "rediss://acme/0"', ""), {}, "cells.acme: redis_url is missing"),
         (ACME.replace('root_key_file = "{tmp}/acme.key"', ""), {}, "cells.acme: root_key_file is missing"),
         (ACME.replace('audio = "/srv/acme"', ""), {}, "cells.acme: audio is missing"),
-        (ACME.replace("rediss://", "rediss://:hush@"), {}, "redis_url must not hold a password"),
+        (ACME.replace("rediss://", "rediss://:hush@"), {}, "cells.acme: redis_url must be redis://HOST"),
         (KMS, {"ROOT": "aws-kms:1234"}, "the cells home and acme must not share a root key"),
         (KMS, {"ROOT": "aws-kms:arn:aws:kms:eu:1:key/1234"}, "the cells home and acme must not share a root key"),
         (KMS.replace("1234", "alias/a"), {"ROOT": "aws-kms:arn:aws:kms:eu:1:alias/a"}, "must not share a root key"),
@@ -219,7 +239,7 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
         (KMS.replace("/srv/acme", "s3://cell/a"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
         (KMS.replace("/srv/acme", "s3://cell/a/b"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
         (KMS.replace("/srv/acme", "s3://cell"), {"AUDIO": "s3://cell/a"}, "must not share one, nor nest them"),
-        (KMS.replace("/srv/acme", "s3:/cell"), {}, "audio must be a directory, or s3://"),
+        (KMS.replace("/srv/acme", "s3:/cell"), {}, "cells.acme: audio must be a directory, or s3://"),
         (KMS.replace("/srv/acme", "s3://cell"), {"MAX_UPLOAD": str(1 << 40)}, "max_upload must be at most 48 GiB"),
         (ACME.replace("rediss", "redis"), {"PLAIN_REDIS": "true"}, "acme is not loopback: make it rediss://, or say"),
         (
@@ -227,9 +247,10 @@ def test_cells_are_tables_of_what_makes_a_cell(tmp_path: Path) -> None:
             {},
             "need a redis_url that begins with rediss://",
         ),
-        (ACME + "port = 1\n", {}, "port"),
+        (ACME + "port = 1\n", {}, "cells.acme: Object contains unknown field `port`"),
+        (ACME + "plain_redis = 7\n", {}, "cells.acme: Expected `bool`, got `int` - at `$.plain_redis`"),
         ("cells = 1\n", {}, "cells"),
-        ("[cells]\nacme = 1\n", {}, "cells"),
+        ("[cells]\nacme = 1\n", {}, "cells.acme: Expected `object`, got `int`"),
     ],
 )
 def test_cells_that_share_something_are_refused(
