@@ -1,6 +1,7 @@
 """Whose data a request is about: the label that it bears, and the erasure of all that bears one (spec 6.1, 6.2)."""
 
 import re
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -22,8 +23,11 @@ _WRONG_LABEL = Refusal(400, "'X-Watson-Metadata' must be customer_id={id}, the i
 
 async def erase(request: web.Request) -> web.Response:
     """Erase a customer: once this is answered nothing of theirs is left. No data is no error (spec 1.7)."""
-    ids = request.query.getall("customer_id", [""])
-    id_ = ids[0].strip(_BLANKS)
+    # Not from `request.query`, in which what is no UTF-8 stays as it was quoted: that is nobody's id.
+    query = request.rel_url.raw_query_string.encode(errors="surrogateescape").replace(b"+", b" ")
+    pairs = [pair.partition(b"=") for pair in query.split(b"&")]
+    ids = [unquote_to_bytes(value) for name, _, value in pairs if unquote_to_bytes(name) == b"customer_id"] or [b""]
+    id_ = _text(ids[0]).strip(_BLANKS)
     if len(ids) > 1 or not _ID.fullmatch(id_):
         raise _WRONG_ID.problem()
     await request.app[RETENTION].jobs.erase_customer(request[TENANT], id_)
@@ -38,17 +42,21 @@ def customer_of(request: web.Request) -> str | None:
     headers = request.headers.getall("X-Watson-Metadata", [])
     if not headers:
         return None
-    raw = headers[0].encode(errors="surrogateescape")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    text = _text(headers[0].encode(errors="surrogateescape"))
     # Blanks are not left to an expression: it would try every way to share them out, and keep all others waiting.
     name, _, value = text.partition("=")
     id_ = value.strip(_BLANKS)
     if len(headers) > 1 or name.strip(_BLANKS) != "customer_id" or not _ID.fullmatch(id_):
         raise _WRONG_LABEL.problem()
     return id_
+
+
+def _text(raw: bytes) -> str:
+    """Read the bytes of a label: UTF-8, or else Latin-1, as clients send headers."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 ERASE = Operation(

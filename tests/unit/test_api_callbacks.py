@@ -93,9 +93,12 @@ async def test_a_url_that_is_not_registered_is_refused_by_name() -> None:
         assert api.jobs.accepted == []
 
 
-@pytest.mark.parametrize(("asked", "meant"), [("c1", "c1"), ("%20Zo%C3%AB%207%20", "Zoë 7"), ("a%26b", "a&b")])
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("c1", "c1"), ("%20Zo%C3%AB%207%20", "Zoë 7"), ("Zo%EB", "Zoë"), ("a%26b", "a&b"), ("a+b%2B&x=1", "a b+")],
+)
 async def test_a_customer_is_erased_by_id(asked: str, meant: str) -> None:
-    """An empty 200; blanks around the id do not count, as in the header that labels."""
+    """An empty 200; blanks around the id do not count, and bytes are read as in the header that labels."""
     async with serving() as api:
         answer = await api.ask("DELETE", f"/v1/user_data?customer_id={asked}")
         assert (answer.status, answer.body) == (200, None)
