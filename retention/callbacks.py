@@ -52,8 +52,6 @@ class Callbacks:
             if customer is not None:
                 await self._registrations.label(tenant, known, customer, began=began)
             return False
-        if (wait := await self._registrations.admit_challenge(tenant, self._most)) is not None:
-            raise TooManyChallenges(wait)
         await self._challenge(tenant, url, secret)
         await self._registrations.keep(tenant, url, secret, customer=customer, began=began)
         return known is None
@@ -71,6 +69,7 @@ class Callbacks:
         return Callback(registration=known.id, events=events)
 
     async def _challenge(self, tenant: TenantId, url: str, secret: str | None) -> None:
+        """Challenge the receiver. Only what leads to a challenge is counted as one (spec 1.1)."""
         challenge = secrets.token_hex(16)
         headers = {"Accept": "text/plain"}
         if secret is not None:
@@ -79,6 +78,8 @@ class Callbacks:
         began = asyncio.get_running_loop().time()
         try:
             check_url(url)
+            if (wait := await self._registrations.admit_challenge(tenant, self._most)) is not None:
+                raise TooManyChallenges(wait)
             asked = f"{url}{'&' if '?' in url else '?'}challenge_string={challenge}"
             reply = await self._egress.get(asked, headers=headers, within=ANSWER_WITHIN)
         except (Denied, Unreachable):

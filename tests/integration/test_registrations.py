@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.callbacks import Callbacks
 from retention.egress import Egress, Reply
-from retention.errors import CustomerErased, NotFound, TenantGone, TooManyChallenges
+from retention.errors import ChallengeFailed, CustomerErased, NotFound, TenantGone, TooManyChallenges
 from retention.job import RegistrationId
 from retention.notification import signature
 from retention.registrations import Registration
@@ -176,8 +176,10 @@ async def test_a_deleted_tenant_registers_nothing(cell: Cell) -> None:
 
 
 async def test_challenges_are_counted_for_an_hour(cell: Cell) -> None:
-    """So many, and then none until the count expires; what needs no challenge is not counted."""
+    """So many, and then none until the count expires; what leads to none is not counted."""
     echo = Echo()
+    with pytest.raises(ChallengeFailed):
+        await register(cell, echo, url="http://no url/", most=3)
     for number in range(3):
         await register(cell, echo, f"secret {number}", most=3)
         await register(cell, echo, f"secret {number}", most=3)
