@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from api.problems import Problem, Refusal
 
@@ -18,9 +18,12 @@ def refusals(limit: int) -> tuple[Refusal, ...]:
 
 
 async def invite(request: web.Request) -> None:
-    """Ask for the body, if the client waits to be asked (RFC 9110 §10.1.1)."""
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(_CONTINUE)
+    """Ask for the body, if the client waits to be asked (RFC 9110 §10.1.1). Raises Problem 400 when it is gone."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        try:
+            await request.writer.write(_CONTINUE)
+        except OSError:
+            raise CLOSED.problem() from None
         request.writer.output_size = 0  # the answer proper has not begun
 
 

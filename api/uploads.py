@@ -57,12 +57,18 @@ async def open_audio(request: web.Request, settings: Settings, *, most: int) -> 
 
 
 def _coding(request: web.Request) -> str:
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding in ("gzip", "x-gzip"):
-        return "gzip"
-    if coding in ("identity", ""):
-        return "identity"
-    raise Problem(415, f"unsupported content encoding '{printable(coding)}'")
+    """Return how the audio is coded, of its own or for the transfer: aiohttp undoes nothing but `chunked`."""
+    of_content = ",".join(request.headers.getall("Content-Encoding", []))
+    of_transfer = ",".join(request.headers.getall("Transfer-Encoding", []))
+    codings = [coding.strip().lower() for coding in of_content.split(",")]
+    codings += [coding for each in of_transfer.split(",") if (coding := each.strip().lower()) != "chunked"]
+    match [coding for coding in codings if coding not in ("", "identity")]:
+        case []:
+            return "identity"
+        case ["gzip" | "x-gzip"]:
+            return "gzip"
+        case others:
+            raise Problem(415, f"unsupported content encoding '{printable(', '.join(others))}'")
 
 
 def _too_large(limit: int) -> Problem:

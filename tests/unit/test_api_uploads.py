@@ -8,10 +8,15 @@ import zlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import requests
+from aiohttp import ClientConnectionResetError
+from aiohttp.test_utils import make_mocked_request
 
+from api import bodies
+from api.problems import Problem
 from tests.stack import wait_until
 from tests.unit.fake_retention import KEY, WAV, Api, hang_up, serving
 
@@ -154,11 +159,49 @@ async def test_bad_gzip_is_400_and_leaves_nothing(body: bytes) -> None:
         assert (api.jobs.accepted, api.jobs.under_way) == ([], 0)
 
 
+async def submitted(api: Api, headers: bytes, body: bytes = b"") -> bytes:
+    """Return the first line of the answer to a submission with these further headers, and the connection's end."""
+    reader, writer = await api.connect()
+    writer.write(HEAD + headers + b"\r\n" + body)
+    line = await reader.readline()
+    await hang_up(writer)
+    return line
+
+
 async def test_other_codings_are_415() -> None:
-    """Only gzip is inflated."""
+    """Only gzip is inflated, and once."""
     async with serving() as api:
         answer = await api.submit("", WAV, Content_Encoding="br")
         assert (answer.status, answer.body["error"]) == (415, "unsupported content encoding 'br'")
+        twice = b"Content-Encoding: identity\r\nContent-Encoding: gzip, gzip\r\nContent-Length: 500\r\n"
+        assert await submitted(api, twice) == b"HTTP/1.1 415 Unsupported Media Type\r\n"
+
+
+async def test_gzip_of_the_transfer_is_inflated_too() -> None:
+    """Else it would be taken for audio (RFC 9112 §7.2)."""
+    async with serving() as api:
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GZIPPED), GZIPPED)
+        assert await submitted(api, b"Transfer-Encoding: gzip, chunked\r\n", body) == b"HTTP/1.1 201 Created\r\n"
+        assert api.jobs.accepted.pop().audio == WAV
+
+
+async def test_who_hangs_up_when_invited_is_no_error_of_ours() -> None:
+    """It is told what nobody hears, and nothing is logged as if the service had failed."""
+    writer = AsyncMock()
+    writer.write.side_effect = ClientConnectionResetError
+    with pytest.raises(Problem) as told:
+        await bodies.invite(make_mocked_request("POST", "/", {"Expect": "100-continue"}, writer=writer))
+    assert told.value.refusal == bodies.CLOSED
+
+
+async def test_http_1_0_is_not_invited() -> None:
+    """RFC 9110 §10.1.1: it does not know what that means."""
+    async with serving() as api:
+        head = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Expect: 100-continue\r\n"
+        reader, writer = await api.connect()
+        writer.write(head + b"Content-Length: %d\r\n\r\n" % len(WAV) + WAV)
+        assert (await reader.readline()).endswith(b" 201 Created\r\n")
+        await hang_up(writer)
 
 
 async def test_a_stalled_upload_is_408_and_leaves_nothing() -> None:
