@@ -54,7 +54,16 @@ _log = structlog.get_logger()
 class Connection(web.RequestHandler):
     """aiohttp's connection, with a limit on slow heads and without texts of its own."""
 
-    __slots__ = ("__weakref__", "_certificates", "_cors_origins", "_head_timer", "_is_heard", "_is_last", "_is_refused", "endpoint")
+    __slots__ = (
+        "__weakref__",
+        "_certificates",
+        "_cors_origins",
+        "_head_timer",
+        "_is_heard",
+        "_is_last",
+        "_is_refused",
+        "endpoint",
+    )
 
     def __init__(
         self, *args: Any, endpoint: Endpoint, cors_origins: str, certificates: Certificates | None, **options: Any
