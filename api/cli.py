@@ -44,6 +44,8 @@ def transcribe(
     apikey = apikey_file.read_text().strip() if apikey_file else os.environ.get("VOLANT_APIKEY", "")
     if not apikey:
         raise click.UsageError("Give an API key: --apikey-file FILE, or VOLANT_APIKEY in the environment.")
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError("The base URL must begin with http:// or https://.")
     if not stat.S_ISREG(os.fstat(recording.fileno()).st_mode):
         raise click.UsageError("FILE must be a regular file, not a pipe: its size is told first.")
     asked = {"results_ttl": results_ttl, "model": model, "timestamps": "true" if timestamps else None}

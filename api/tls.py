@@ -9,7 +9,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,7 +115,10 @@ class Certificates(ssl.SSLContext):
             raise SettingsError(f"{self._described()}: {error}") from error
         except ssl.SSLError as error:
             raise SettingsError(f"{self._described()}: {error.reason or 'not in PEM, or with a password'}") from error
-        _log.info("certificate read", listener=self._name, expires=f"{expires:%Y-%m-%dT%H:%M:%SZ}")
+        write, event = _log.info, "certificate read"
+        if expires < datetime.now(UTC):
+            write, event = _log.warning, "certificate has expired"
+        write(event, listener=self._name, expires=f"{expires:%Y-%m-%dT%H:%M:%SZ}")
         return context
 
     def _described(self) -> str:

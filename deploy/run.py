@@ -51,7 +51,7 @@ def _run(environ: Mapping[str, str], data: Path) -> None:
     with Stack(data, settings=settings, redis_url=environ.get("REDIS_URL", ""), workers=workers, ca=ca) as stack:
         apikey = _development_key(stack)
         try:
-            with _run_env(data / "run.env", stack.url, apikey, ca):
+            with _run_env(data / "run.env", stack, apikey, ca):
                 click.echo(_welcome(stack.url, apikey, ca))
                 _watch(stack)
         except KeyboardInterrupt:
@@ -104,11 +104,17 @@ def _development_key(stack: Stack) -> str:
 
 
 @contextmanager
-def _run_env(path: Path, url: str, apikey: str, ca: Path | None) -> Iterator[None]:
-    """Keep address and key, and whom to trust, in a file of our own for scripts, as long as they hold."""
+def _run_env(path: Path, stack: Stack, apikey: str, ca: Path | None) -> Iterator[None]:
+    """Keep in a file of our own, as long as it holds, what clients and the `volant` command must be told."""
     path.unlink(missing_ok=True)
+    variables = {
+        "VOLANT_URL": stack.url,
+        "VOLANT_APIKEY": apikey,
+        **({"SSL_CERT_FILE": str(ca)} if ca else {}),
+        **{f"VOLANT_{name.upper()}": value for name, value in stack.places.items()},
+    }
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(f"VOLANT_URL={url}\nVOLANT_APIKEY={apikey}\n" + (f"SSL_CERT_FILE={ca}\n" if ca else ""))
+        file.writelines(f"{name}={value}\n" for name, value in variables.items())
     try:
         yield
     finally:
@@ -141,7 +147,8 @@ Submit a recording, look at the job, delete it (ID is the "id" of the first repl
   curl{trust} -u apikey:{apikey} {url}/v1/recognitions/ID
   curl{trust} -u apikey:{apikey} -X DELETE {url}/v1/recognitions/ID
 
-This is in var/run.env for scripts. Logs and data are in var/. Ctrl-C stops it.
+This is in var/run.env for scripts, and so is where the `volant` command finds all: `set -a; . var/run.env` in another
+shell, and there .venv/bin/volant tenant list. Logs and data are in var/. Ctrl-C stops it.
 """
 
 

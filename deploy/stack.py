@@ -150,6 +150,11 @@ class Stack:
         """Start one more notifier, with `settings` of its own, and wait until it can send."""
         return self._start_one_more("notifier", self.notifiers, settings)
 
+    @property
+    def places(self) -> dict[str, str]:
+        """The settings that say where what is kept is, and its key."""
+        return {name: self._settings[name] for name in ("redis_url", "root_key_file", "audio")}
+
     def restart_redis(self) -> None:
         """Start Redis again on its data, after it was killed, or in good order if it runs."""
         self._redis_server.restart()

@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import structlog
 from redis.asyncio import Redis
 
 from retention.accepting import JobAcceptance
-from retention.audio import AudioStore, LoggedAudio
-from retention.audio_directory import AudioDirectory
+from retention.audio_stores import open_audio
 from retention.audit import Audit
 from retention.callbacks import Callbacks
 from retention.caretaking import Caretaker
@@ -34,7 +32,6 @@ from retention.keyring import Keyring
 from retention.keyspace import NOTIFICATION
 from retention.keystore import TenantKeys
 from retention.leases import Leases
-from retention.logged_directory import LoggedDirectory
 from retention.offers import Offers
 from retention.outbox import Outbox
 from retention.privileges import Privileges, Role
@@ -261,19 +258,6 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
         finally:
             await acceptance.close()
             await audit.close()
-
-
-def open_audio(settings: CellSettings) -> tuple[AudioStore, LoggedAudio]:
-    """Return where the audio of jobs is, and that of the request log. Raises SettingsError."""
-    if settings.is_audio_in_directory:
-        return AudioDirectory(Path(settings.audio)), LoggedDirectory(Path(settings.audio))
-    try:
-        from retention.audio_objects import AudioObjects, LoggedObjects  # noqa: PLC0415 - their library is an extra
-        from retention.bucket import open_bucket  # noqa: PLC0415 - likewise
-    except ImportError:
-        raise SettingsError("audio: object stores need an extra: pip install 'volant[object-store]'") from None
-    bucket = open_bucket(settings.audio, settings.audio_credentials_file)
-    return AudioObjects(bucket), LoggedObjects(bucket)
 
 
 @asynccontextmanager

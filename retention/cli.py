@@ -27,6 +27,7 @@ from retention.registrations import Registration
 from retention.request_log_cli import request_log
 from retention.root_cli import root
 from retention.tenant import Plan
+from retention.tenants import ApiKey
 
 _PLANS = click.Choice(["plus", "premium"])
 
@@ -38,7 +39,7 @@ def volant() -> None:
 
 @click.group()
 def tenant() -> None:
-    """Create, list and delete tenants."""
+    """Create, list, update, limit and delete tenants."""
 
 
 @tenant.command("create")
@@ -173,7 +174,11 @@ def create_key(tenant_id: str, *, limits: Mapping[str, float | None]) -> None:
 @click.argument("tenant_id")
 def list_keys(tenant_id: str) -> None:
     """Print a tenant's keys: public id, time of creation."""
-    for key in with_retention(lambda retention: retention.tenants.keys(TenantId(tenant_id))):
+
+    async def of_tenant(retention: Retention) -> list[ApiKey]:
+        return await retention.tenants.keys((await retention.tenants.get(TenantId(tenant_id))).id)
+
+    for key in with_retention(of_tenant):
         click.echo(f"{key.id}  {key.created:%Y-%m-%dT%H:%M:%SZ}")
 
 

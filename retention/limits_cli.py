@@ -42,8 +42,9 @@ def show_limits(tenant_id: str) -> None:
             *[(key.id, key.limits, await used(tenant.id, key.id)) for key in keys],
         ]
 
+    collected = with_retention(collect)
     click.echo(f"{'whose':<14}{'limit':<9}{'most':>16}{'used':>16}")
-    for whose, limits, used in with_retention(collect):
+    for whose, limits, used in collected:
         for name in NAMES:
             most = limits.of(name)
             now = f"{getattr(used, name):.15g}" if hasattr(used, name) else ""

@@ -24,11 +24,10 @@ from tests.recognizers import recording
 SPEECH = ROOT / "tests/audio/goforward.wav"
 
 
-def run_volant(*arguments: str, url: str = "", apikey: str = "") -> subprocess.CompletedProcess[str]:
-    given = {"url": url, "apikey": apikey}
+def run_volant(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["volant", *arguments],  # noqa: S607 - the PATH is ours
-        env=environment({name: value for name, value in given.items() if value}),
+        env=environment({name: value for name, value in settings.items() if value}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -66,6 +65,9 @@ def test_run_serves_until_a_signal_and_leaves_no_process(ending: signal.Signals,
         assert allowed_origin(url) == "*"
         said = run_volant("transcribe", str(SPEECH), url=url, apikey=apikey)
         assert said.stdout == "go forward ten meters\n", said.stderr
+        given = dict(line.split("=", 1) for line in run_env.read_text().splitlines())
+        settings = {name.removeprefix("VOLANT_").lower(): value for name, value in given.items()}
+        assert run_volant("tenant", "list", **settings).stdout.endswith("  development\n")
 
         process.send_signal(ending)
         assert process.wait(30) == 0

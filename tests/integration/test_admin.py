@@ -46,7 +46,10 @@ def test_where_a_tenant_is_served_is_changed_and_listed(run: Run) -> None:
 
 def test_what_is_not_there_is_a_sentence(run: Run) -> None:
     """Exit 1, one line, no traceback."""
-    for command in (["tenant", "delete", "--yes", "t1"], ["apikey", "create", "t1"], ["apikey", "revoke", "t1"]):
+    for command in (
+        *(["tenant", "delete", "--yes", "t1"], ["tenant", "limits", "t1"]),
+        *(["apikey", "create", "t1"], ["apikey", "list", "t1"], ["apikey", "revoke", "t1"]),
+    ):
         refused = run(*command)
         assert (refused.exit_code, refused.stdout, refused.stderr) == (1, "", "Error: there is no t1\n")
 

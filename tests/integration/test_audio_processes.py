@@ -13,7 +13,7 @@ from tests.integration.places import KINDS, Place, place_of
 
 UPLOADER = """
 import asyncio
-from retention.bootstrap import open_audio
+from retention.audio_stores import open_audio
 from retention.settings import load
 
 async def endless():
@@ -29,7 +29,7 @@ asyncio.run(main())
 
 MEASURE = """
 import asyncio, resource
-from retention.bootstrap import open_audio
+from retention.audio_stores import open_audio
 from retention.settings import load
 
 def peak():
@@ -56,7 +56,7 @@ asyncio.run(main())
 
 SHORT = """
 import asyncio
-from retention.bootstrap import open_audio
+from retention.audio_stores import open_audio
 from retention.settings import load
 
 async def main():

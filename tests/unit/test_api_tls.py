@@ -359,12 +359,15 @@ async def test_a_handshake_that_ends_after_its_authority_is_gone_is_for_nothing(
         await hang_up(writer)
 
 
-async def test_the_log_says_when_a_certificate_ends(authority: Authority) -> None:
-    """So that a forgotten renewal can be seen coming."""
-    until = datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC)
+@pytest.mark.parametrize(("year", "level"), [(2131, "info"), (2021, "warning")])
+async def test_the_log_says_when_a_certificate_ends(authority: Authority, year: int, level: str) -> None:
+    """So that a forgotten renewal can be seen coming, and is plain when it has come."""
+    until = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
     with capture_logs() as lines:
         tls.Certificates(Listener(name="x", port=0, **authority.pair(until=until)))
-    assert [(line["listener"], line["expires"]) for line in lines] == [("x", "2031-02-03T04:05:06Z")]
+    assert [(line["log_level"], line["listener"], line["expires"]) for line in lines] == [
+        (level, "x", f"{year}-02-03T04:05:06Z")
+    ]
 
 
 @pytest.mark.parametrize("broken", ["mismatch", "no certificate", "no key", "readable", "gone", "password"])

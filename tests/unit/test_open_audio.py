@@ -7,7 +7,7 @@ import pytest
 
 from retention.audio_directory import AudioDirectory
 from retention.audio_objects import AudioObjects, LoggedObjects
-from retention.bootstrap import open_audio
+from retention.audio_stores import open_audio
 from retention.errors import SettingsError
 from retention.logged_directory import LoggedDirectory
 from retention.settings import Settings, load

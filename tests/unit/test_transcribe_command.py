@@ -48,3 +48,16 @@ def test_a_redirected_file_is_a_file(nobody: str) -> None:
         )
     assert done.returncode == 1
     assert "cannot be reached" in done.stderr
+
+
+def test_an_address_that_is_none_is_refused_with_a_sentence() -> None:
+    """Before anything is sent anywhere."""
+    done = subprocess.run(
+        ["volant", "transcribe", SPEECH],  # noqa: S607 - the PATH is ours
+        env=environment({"url": "localhost:8080", "apikey": "key"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("Error: The base URL must begin with http:// or https://.\n")
