@@ -114,7 +114,7 @@ def verify(checkpoint: Path | None, cell: str) -> None:
         end = await _each(log, compare)
         if before is not None and before.seq < floor.seq:
             raise click.ClickException(
-                f"record {before.seq} of the checkpoint was let go, its time was over: the log begins after it"
+                f"record {before.seq} of the checkpoint has gone: its time was over, or the log was begun anew"
             )
         if before is not None and before not in met:
             raise click.ClickException(
