@@ -39,6 +39,11 @@ def reaching_log() -> Iterator[None]:
         raise AuditBroken("the audit log in Redis is not as this service leaves it") from error
 
 
+def encode(record: Record, seconds: int, microseconds: int) -> bytes:
+    """Return what is stored of a record, with the time that Redis's clock shows."""
+    return msgspec.json.encode(replace(record, time=seconds * 1000 + microseconds // 1000))
+
+
 class Appending:
     """The end of one cell's audit log, for one process."""
 
@@ -99,7 +104,7 @@ class Appending:
         link = self._chain.attested("head", head)
         args: list[bytes | str] = []
         for record in records:
-            encoded = msgspec.json.encode(replace(record, time=seconds * 1000 + microseconds // 1000))
+            encoded = encode(record, seconds, microseconds)
             link = self._chain.follow(link, encoded)
             args += [f"{link.seq}-0", encoded, link.hash]
         with reaching_log():

@@ -38,8 +38,8 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.acting import acting
-from retention.appending import Appending, reaching_log
-from retention.chain import Chain, Event, Link, Linked, Outcome, Record, public
+from retention.appending import Appending, encode, reaching_log
+from retention.chain import ORIGIN, Chain, Event, Link, Linked, Outcome, Record, public
 from retention.connection import script
 from retention.errors import AuditBroken, RetentionError, Unavailable
 from retention.seal import Key
@@ -75,15 +75,32 @@ class Audit:
         self._retention = retention
         self._appending = Appending(redis, self._chain)
         self._trim = script(redis, "trim")
+        self._restart = script(redis, "restart")
 
     async def restart(self) -> None:
-        """Begin the log anew, in the place of one that was tampered with, which goes. Its first record says so."""
+        """Begin the log anew, in the place of one that was tampered with, which goes. Its first record says so.
+
+        Its number is the microseconds of Redis's clock, which is more than any record had before. A stream takes only
+        ids above its last, so nothing of an earlier log can be put back; and where numbers go on from cannot be read
+        from the old one, since whoever tampered with it chose that, too.
+        """
         with reaching_log():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.delete(keyspace.AUDIT, keyspace.AUDIT_ENDS)
-                pipe.hset(keyspace.AUDIT_ENDS, mapping=self._chain.origin())
-                await pipe.execute()
-        await self.write("volant.audit-log.restart", "success")
+            seconds, microseconds = await self._redis.time()
+        floor = Link(seconds * 1_000_000 + microseconds, ORIGIN.hash)
+        record = _record("volant.audit-log.restart", "success")
+        encoded = encode(record, seconds, microseconds)
+        head = self._chain.follow(floor, encoded)
+        with reaching_log():
+            await self._restart(
+                keys=[keyspace.AUDIT, keyspace.AUDIT_ENDS],
+                args=[
+                    self._chain.attest("floor", floor),
+                    self._chain.attest("head", head),
+                    f"{head.seq}-0",
+                    encoded,
+                    head.hash,
+                ],
+            )
 
     @contextlib.asynccontextmanager
     async def recording(

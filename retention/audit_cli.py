@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,15 +39,18 @@ def audit() -> None:
 def list_records(tenant_id: str | None, cell: str | None, last: int) -> None:
     """Print the last records, or a tenant's: number, time, event, outcome, and what there is beside.
 
-    The whole log is verified on the way; of a tenant those of home and of all its cells, unless one is named.
+    The whole log is verified on the way; of a tenant those of home and of all its cells, unless one is named; of one
+    that is deleted those of all cells.
     """
     kept: dict[str, deque[Linked]] = {}
 
     async def collect(retention: Retention) -> None:
-        names = [cell or HOME]
+        names: tuple[str, ...] = (cell or HOME,)
         if tenant_id and not cell:
-            with suppress(NotFound):  # one that is deleted
+            try:
                 names += (await retention.tenants.get(TenantId(tenant_id))).cells
+            except NotFound:  # one that is deleted: nobody knows any more where it was
+                names = retention.cells.names
         for name in dict.fromkeys(names):
             found = kept[name] = deque(maxlen=last)
 
@@ -114,7 +117,7 @@ def verify(checkpoint: Path | None, cell: str) -> None:
         end = await _each(log, compare)
         if before is not None and before.seq < floor.seq:
             raise click.ClickException(
-                f"record {before.seq} of the checkpoint was let go, its time was over: the log begins after it"
+                f"record {before.seq} of the checkpoint has gone: its time was over, or the log was begun anew"
             )
         if before is not None and before not in met:
             raise click.ClickException(

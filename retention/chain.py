@@ -83,7 +83,7 @@ class Record(Struct, frozen=True, kw_only=True, array_like=True):
 
 
 class Link(Struct, frozen=True):
-    """A place in the chain: the number of a record, from 1, and its hash."""
+    """A place in the chain: the number of a record, from 1 until a log is begun anew, and its hash."""
 
     seq: int
     hash: bytes
@@ -97,7 +97,7 @@ class Linked(Struct, frozen=True):
 
 
 ORIGIN = Link(0, bytes(_HASH))
-"""The place before the first record."""
+"""The place before the first record of a cell."""
 
 _decode = msgspec.json.Decoder(Record).decode
 

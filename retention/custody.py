@@ -79,8 +79,8 @@ class Custody:
         self, tenant: TenantId, *, material: Key | None = None, expires: datetime | None = None
     ) -> TenantKey:
         """Give a tenant a key of its own, made from nothing or of its material. What it has comes under it."""
-        await self._tenants.get(tenant)
         async with self._recorded("volant.key.import" if material else "volant.key.create", KeyId(tenant)):
+            await self._tenants.get(tenant)
             return await self._create(tenant, material, expires)
 
     async def _create(self, tenant: TenantId, material: Key | None, expires: datetime | None) -> TenantKey:
@@ -109,9 +109,9 @@ class Custody:
 
     async def rotate(self, id_: KeyId) -> TenantKey:
         """Add a version that wraps from now on. What older ones wrapped is rewrapped by `rewrap`."""
-        if (await self.get(id_)).imported:
-            raise KeyRefused("its owner brought this key: to rotate it, import new material")
         async with self._recorded("volant.key.rotate", id_):
+            if (await self.get(id_)).imported:
+                raise KeyRefused("its owner brought this key: to rotate it, import new material")
             return await self._add_version(id_, None)
 
     async def disable(self, id_: KeyId) -> TenantKey:

@@ -12,7 +12,7 @@ from retention.admin import with_retention
 from retention.bootstrap import Retention
 from retention.byok import Algorithm, ImportToken, encrypt, weakness
 from retention.cells import Cell
-from retention.errors import KeyRefused, SettingsError
+from retention.errors import CellRefused, KeyRefused, NotFound, SettingsError
 from retention.job import TenantId
 from retention.key_cli import bring_under, cell_option, expires_option, moment
 from retention.key_places import place_of
@@ -47,7 +47,12 @@ def import_token(tenant_id: str, cell: str | None) -> None:
 
     async def make(retention: Retention) -> ImportToken:
         if cell is not None:
-            await retention.tenancy.prepare(tenant, cell)
+            try:
+                await retention.tenancy.prepare(tenant, cell)
+            except (CellRefused, NotFound):
+                home = retention.cells.home
+                async with home.audit.recording("volant.key.import-token", tenant=tenant, target=tenant):
+                    raise
         return await (await place_of(retention, tenant, cell)).imports.token(tenant)
 
     token = with_retention(make)

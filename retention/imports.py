@@ -50,8 +50,8 @@ class KeyImports:
 
     async def token(self, tenant: TenantId) -> ImportToken:
         """Return a new token for a tenant; one that it had is good no more. Raises NotFound."""
-        await self._tenants.get(tenant)
         async with self._audit.recording("volant.key.import-token", tenant=tenant, target=tenant):
+            await self._tenants.get(tenant)
             return await self._token(tenant)
 
     async def _token(self, tenant: TenantId) -> ImportToken:

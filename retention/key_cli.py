@@ -5,6 +5,7 @@ A key is named by its tenant's id, or `common`: the key of all tenants that have
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,10 @@ from retention.admin import loaded, one_cell, with_retention
 from retention.bootstrap import Retention
 from retention.cell_settings import HOME
 from retention.cells import Cell
+from retention.errors import KeyRefused, NotFound
 from retention.job import TenantId
 from retention.key_places import Change, cells_of, cells_with_a_key, change_in, place_of
-from retention.keys import KeyId, KeyState, TenantKey, check_may_be_destroyed
+from retention.keys import COMMON, KeyId, KeyState, TenantKey, check_may_be_destroyed
 from retention.rotation import Progress
 
 _INTERRUPTED = 130
@@ -97,9 +99,11 @@ def rotate(key_id: str, *, cell: str | None, again: bool) -> None:
     """
 
     async def begin(place: Cell) -> TenantKey:
-        found = await place.custody.get(KeyId(key_id))
-        goes_on = not (found.settled or again) and found.state is KeyState.ACTIVE
-        return found if goes_on else await place.custody.rotate(KeyId(key_id))
+        with suppress(NotFound):  # `rotate` says so, in the audit log, too
+            found = await place.custody.get(KeyId(key_id))
+            if not (found.settled or again) and found.state is KeyState.ACTIVE:
+                return found
+        return await place.custody.rotate(KeyId(key_id))
 
     bring_under(key_id, cell, begin)
 
@@ -136,9 +140,18 @@ def destroy(key_id: str, *, cell: str | None, at_once: bool, yes: bool) -> None:
     grace = None if at_once else loaded().key_grace
 
     async def look(retention: Retention) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        check_may_be_destroyed(KeyId(key_id))  # before anything is asked
         names = await cells_of(retention, key_id, cell)
-        return names, await cells_with_a_key(retention, key_id, names)
+        try:  # before anything is asked
+            check_may_be_destroyed(KeyId(key_id))
+            return names, await cells_with_a_key(retention, key_id, names)
+        except (KeyRefused, NotFound):
+            place = await retention.cells.get(names[-1])
+            async with place.audit.recording(
+                "volant.key.purge" if at_once else "volant.key.destroy",
+                tenant="" if key_id == COMMON else key_id,
+                target=key_id,
+            ):
+                raise
 
     names, having = with_retention(look)
     where = f"in the cell{'s' * (len(having) > 1)} {' and '.join(having)}"

@@ -373,7 +373,7 @@ def test_a_key_is_brought_into_a_cell_before_the_move(commands: Commands, tmp_pa
 
 
 def test_each_cell_has_an_audit_log(commands: Commands) -> None:
-    """A tenant's records are shown from all its cells; each chain is proven for itself."""
+    """A tenant's records are shown from all its cells, also once it is deleted; each chain is proven for itself."""
     tenant = commands.run("tenant", "create", "one", "--plan", "premium", "--cell", "acme").strip()
     listed = commands.run("audit", "list", tenant).splitlines()
     assert {(line.split()[2], "cell=acme" in line) for line in listed} == {
@@ -390,6 +390,10 @@ def test_each_cell_has_an_audit_log(commands: Commands) -> None:
         events = [line.split()[2:4] for line in commands.run("audit", "list", "--cell", cell).splitlines()]
         assert events.count(["volant.tenant.delete", "pending"]) == 1
         assert events.count(["volant.tenant.delete", "success"]) == 1
+    left = commands.run("audit", "list", tenant).splitlines()
+    assert set(listed) < set(left)
+    deleted = ("volant.tenant.delete", "success")
+    assert [("cell=acme" in line) for line in left if tuple(line.split()[2:4]) == deleted] == [True, False]
 
 
 def test_what_is_a_cells_own_is_asked_for_by_its_name(commands: Commands) -> None:

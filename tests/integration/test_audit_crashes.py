@@ -4,6 +4,7 @@ Every command that an operation sends to Redis is a point at which its process m
 are counted while the operation runs, so that none is forgotten.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from retention import keyspace
+from retention.errors import AuditBroken
 from retention.job import TenantId
 from retention.keyring import Keyring
 from retention.roots.file import FileRoot
@@ -232,3 +234,24 @@ async def test_a_first_start_that_broke_off_leaves_no_log_that_takes_nothing(
         cell = await open_cell(redis, tmp_path / str(at), root=root)
         assert [each.outcome for each in await records(cell.audit)] == ["pending", "success"]
     assert at > 3 * 3
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_a_restart_that_broke_off_has_done_nothing_or_is_told(cell: Cell, *, after: bool) -> None:
+    """There is no log that is whole and does not say that it was begun anew."""
+    await cell.redis.hset(keyspace.AUDIT_ENDS, "head", "forged")
+    at, told = 0, True
+    while told:
+        at += 1
+        with pytest.MonkeyPatch.context() as patch:
+            Mortal(patch, at=at, after=after)
+            try:
+                await cell.audit.restart()
+                told = False
+            except Killed:
+                pass
+        bury(cell)
+        with contextlib.suppress(AuditBroken):
+            assert [each.event for each in await records(cell.audit)] == ["volant.audit-log.restart"]
+    assert at > 1
+    assert len(await records(cell.audit)) == 1

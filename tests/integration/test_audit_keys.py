@@ -155,6 +155,16 @@ async def test_the_end_of_a_rotation_is_told(cell: Cell) -> None:
     assert ended == [(SETTLED, "pending"), (SETTLED, "failure")]
 
 
+async def test_a_refused_rotation_is_told(cell: Cell) -> None:
+    """Of a key that its owner brought."""
+    await cell.custody.import_material(cell.tenant, Key.random())
+    start = await since(cell)
+    with pytest.raises(KeyRefused):
+        await cell.custody.rotate(KeyId(cell.tenant))
+    rotate = "volant.key.rotate"
+    assert await told(cell.audit, since=start) == [(rotate, "pending"), (rotate, "failure")]
+
+
 async def refusal(cell: Cell, material: Key, *, spoil: str = "", **options: object) -> list[Record]:
     """Have material refused that is brought with a spoilt part; return what is told of that."""
     token = await cell.imports.token(cell.tenant)

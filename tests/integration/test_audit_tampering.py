@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from deploy.processes import RedisServer
 from retention import keyspace
@@ -250,4 +252,61 @@ async def test_a_restarted_log_takes_records_again(cell: Cell) -> None:
     await cell.audit.restart()
     await cell.tenants.create_key(cell.tenant, now=await cell.store.now())
     first, *_ = await verified(cell.audit)
-    assert (first.link.seq, first.record.event) == (1, "volant.audit-log.restart")
+    assert first.record.event == "volant.audit-log.restart"
+
+
+@pytest.mark.parametrize("last", ["9999-0", f"{2**64 - 1}-0"])
+async def test_nothing_of_a_log_is_put_back_once_another_was_begun(cell: Cell, last: str) -> None:
+    """By whoever has kept all of it, and chose what a restart finds; records that were let go had made room below."""
+    redis, key = cell.redis, cell.keyring.audit
+    await write(cell.audit)
+    assert await Audit(redis, key, retention=timedelta(hours=-1)).trim() > 0
+    await write(cell.audit)
+    entries, ends = await redis.xrange(keyspace.AUDIT), await redis.hgetall(keyspace.AUDIT_ENDS)
+    await redis.xadd(keyspace.AUDIT, {"x": "y"}, id=last, maxlen=0, approximate=False)
+    await redis.hset(keyspace.AUDIT_ENDS, mapping={"floor": "x", "head": "y"})
+    await cell.audit.restart()
+
+    for number, (id_, fields) in enumerate(entries):
+        with pytest.raises(ResponseError, match="equal or smaller"):
+            await redis.xadd(keyspace.AUDIT, fields, id=id_, maxlen=number + 1, approximate=False)
+    assert [each.record.event for each in await verified(cell.audit)] == ["volant.audit-log.restart"]
+    await redis.hset(keyspace.AUDIT_ENDS, mapping=ends)
+    with pytest.raises(AuditBroken):
+        await verified(cell.audit)
+
+
+async def test_of_two_restarts_the_second_goes_on_behind_the_first(cell: Cell) -> None:
+    """Whatever was recorded between them."""
+    await cell.audit.restart()
+    await write(cell.audit)
+    before = (await cell.audit.ends()).head
+    await cell.audit.restart()
+    assert (await cell.audit.ends()).floor.seq > before.seq
+
+
+@pytest.mark.parametrize("place", [keyspace.AUDIT, keyspace.AUDIT_ENDS])
+async def test_a_restart_takes_away_whatever_is_in_the_logs_place(cell: Cell, place: str) -> None:
+    """It need not be what can be read."""
+    await cell.redis.set(place, "x")
+    await cell.audit.restart()
+    assert len(await verified(cell.audit)) == 1
+
+
+async def test_a_restart_whose_reply_was_lost_takes_away_nothing_that_came_since(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client sends it again."""
+    restart = cell.audit._restart
+
+    async def twice(**given: Any) -> None:
+        await restart(**given)
+        await write(cell.audit, 1)
+        await restart(**given)
+
+    monkeypatch.setattr(cell.audit, "_restart", twice)
+    await cell.audit.restart()
+    assert [each.record.event for each in await verified(cell.audit)] == [
+        "volant.audit-log.restart",
+        "volant.access.deny",
+    ]

@@ -108,9 +108,11 @@ def test_a_key_is_destroyed_only_when_that_is_confirmed(run: Run, tenant: Tenant
 REFUSED: dict[tuple[str, ...], str] = {
     ("rotate", "nobody"): "there is no key nobody",
     ("disable", "nobody"): "there is no key nobody",
+    ("destroy", "nobody"): "there is no key nobody",
     ("create", "nobody"): "there is no nobody",
     ("create", "common"): "there is no common",
     ("import-token", "nobody"): "there is no nobody",
+    ("import-token", "nobody", "--cell", "home"): "there is no nobody",
     ("create", "TENANT"): "there is such a key already: rotate it",
     ("enable", "TENANT"): "the key is active, and not suspended",
     ("restore", "TENANT"): "the key is not destroyed",
@@ -120,12 +122,19 @@ REFUSED: dict[tuple[str, ...], str] = {
 
 
 @pytest.mark.parametrize("command", REFUSED, ids=" ".join)
-def test_what_is_refused_is_a_sentence(run: Run, act: Act, tenant: TenantId, command: tuple[str, ...]) -> None:
-    """Exit 1, one line, no traceback."""
+def test_what_is_refused_is_a_sentence_and_told(run: Run, act: Act, tenant: TenantId, command: tuple[str, ...]) -> None:
+    """Exit 1, one line, no traceback; the audit log says what was refused, and of whom if that is an id."""
     act(submits(tenant, 1))
     run("key", "create", tenant)
+    before = run("audit", "export").stdout.splitlines()
     refused = run("key", *(tenant if word == "TENANT" else word for word in command))
     assert (refused.exit_code, refused.stderr) == (1, f"Error: {REFUSED[command]}\n")
+    told = [json.loads(line) for line in run("audit", "export").stdout.splitlines()[len(before) :]]
+    assert [(each["event"], each["outcome"]) for each in told] == [
+        (f"volant.key.{command[0]}", outcome) for outcome in ("pending", "failure")
+    ]
+    target = {"TENANT": tenant, "common": "common"}.get(command[1], "")
+    assert {each.get("target", "") for each in told} == {target}
 
 
 def test_an_outage_of_the_root_is_not_called_one_of_redis(run: Run, tenant: TenantId) -> None:
