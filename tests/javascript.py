@@ -18,7 +18,7 @@ from tests.missing import missing
 from tests.stack import wait_until
 
 NODE = Path(__file__).parent / "node"
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 """How long a program may take to print its next line, in seconds."""
 
 
