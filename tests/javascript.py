@@ -108,7 +108,7 @@ class Sdk:
         async def is_final() -> bool:
             return self.result_of("checkJob", id=job)["status"] in {"completed", "failed"}
 
-        await wait_until(is_final, within=50)
+        await wait_until(is_final)
         return self.result_of("checkJob", id=job)
 
 

@@ -202,7 +202,7 @@ async def fails(alone: tuple[str, str], audio: bytes, headers: dict[str, str]) -
 async def ended_and_deleted(alone: tuple[str, str], job: str) -> Any:
     """Wait until the job is final, delete it, and return what it was."""
     async with Client(*alone) as client:
-        await wait_until(lambda: client.ended(job), within=50)
+        await wait_until(lambda: client.ended(job))
         ended = (await client.look_up(job))[1]
         assert (await client.delete(job))[0] == 204
     return ended

@@ -30,7 +30,6 @@ from tests.stack import StartStack, wait_until
 BACKLOG = 1000
 
 
-@pytest.mark.timeout(180)
 async def test_a_killed_workers_job_goes_to_another_within_20_s_and_before_the_backlog(fresh_stack: StartStack) -> None:
     """With the default lease: claimed again, counted, finished once, while a thousand others go on waiting."""
     stack = fresh_stack(workers=0, **QUICK)

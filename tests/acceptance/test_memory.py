@@ -33,8 +33,6 @@ PIECE = bytes(MIB)
 HOUR = 3600
 CHUNKED = {"Transfer-Encoding": "chunked"}
 
-pytestmark = pytest.mark.timeout(180)
-
 
 class Resident:
     """How much more memory a process has resident while the block lasts than when it was idle, in bytes.
@@ -125,7 +123,6 @@ def test_gzip_that_inflates_too_far_is_refused(front: Stack, size: int) -> None:
     assert resident.growth < ALLOWED
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("settings", "every", "speech", "found"),
     [

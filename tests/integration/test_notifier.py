@@ -210,7 +210,6 @@ async def test_what_a_dead_notifier_had_in_hand_is_told_by_another(cell: Cell) -
         await wait_until(all_told(egress, job))
 
 
-@pytest.mark.timeout(300)
 async def test_a_bad_receiver_has_its_share_and_no_more(cell: Cell) -> None:
     """One that hangs holds eight places and is then left alone; 1500 that stand in line for it delay nobody else."""
     bad, good = [await registered(cell, url) for url in (BAD, GOOD)]
