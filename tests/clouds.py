@@ -102,7 +102,7 @@ def _serving(name: str, command: list[str], environment: Mapping[str, str] | Non
 
 
 def _request(port: int, method: str, path: str, headers: Mapping[str, str] | None = None) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, headers=dict(headers or {}))
         answer = connection.getresponse()

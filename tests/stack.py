@@ -28,7 +28,7 @@ from retention.tenants import Tenants
 from tests.recognizers import CALLING, EMBEDDED
 
 
-async def wait_until(holds: Callable[[], Awaitable[object]], *, within: float = 20.0) -> None:
+async def wait_until(holds: Callable[[], Awaitable[object]], *, within: float = 60.0) -> None:
     """Return when `holds` gives something true; fail after `within` seconds.
 
     It is asked the less often the longer it takes, so that tests that wait leave the processor to others.

@@ -11,6 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from deploy.processes import Process, environment, temporary_directory
+from tests.stack import wait_until
 
 CHROMIUM = shutil.which("chromium")
 
@@ -38,14 +39,17 @@ class Tab:
         self._ids = itertools.count(1)
         self.console: list[str] = []
         """What the browser itself has written to the tab's console, so far."""
+        self._loaded: set[str] = set()
+        """What was loaded until its scripts had run, by the loader's id."""
 
     async def open(self, url: str) -> None:
         """Open a page, and return once its scripts have run."""
         await self.call("Log.enable")
         await self.call("Page.enable")
-        await self.call("Page.navigate", url=url)
-        while (await self._next()).get("method") != "Page.loadEventFired":
-            pass
+        await self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        loader = (await self.call("Page.navigate", url=url))["loaderId"]
+        while loader not in self._loaded:  # and not what was there before, which may load still
+            await self._next()
 
     async def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression; a promise is awaited. Fails the test if the page throws."""
@@ -66,6 +70,8 @@ class Tab:
         message: dict[str, Any] = await self._socket.receive_json()
         if message.get("method") == "Log.entryAdded":
             self.console.append(message["params"]["entry"]["text"])
+        if message.get("method") == "Page.lifecycleEvent" and message["params"]["name"] == "load":
+            self._loaded.add(message["params"]["loaderId"])
         return message
 
 
@@ -85,9 +91,16 @@ async def browsing() -> AsyncIterator[Tab]:
             process.wait_until(lambda: port.exists() and "\n" in port.read_text(), "listening")
             devtools = f"http://127.0.0.1:{port.read_text().split()[0]}"
             async with aiohttp.ClientSession() as session:
-                async with session.get(f"{devtools}/json/list") as answer:
-                    [tab] = [target for target in await answer.json() if target["type"] == "page"]
-                async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                tabs: list[str] = []
+
+                async def is_there() -> bool:
+                    async with session.get(f"{devtools}/json/list") as answer:
+                        found = [target for target in await answer.json() if target["type"] == "page"]
+                    tabs[:] = [target["webSocketDebuggerUrl"] for target in found]
+                    return bool(tabs)
+
+                await wait_until(is_there)
+                async with session.ws_connect(tabs[0], max_msg_size=0) as socket:
                     yield Tab(socket)
         finally:
             process.stop(patience=0)

@@ -161,7 +161,7 @@ class Canary:
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         writer.write(said)
         writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await reader.read()
         writer.close()
         await writer.wait_closed()

@@ -23,7 +23,7 @@ class Client:
         self._url = f"{url}/v1"
         self._session = aiohttp.ClientSession(
             headers={"Authorization": aiohttp.encode_basic_auth("apikey", apikey)},
-            timeout=aiohttp.ClientTimeout(total=30),
+            timeout=aiohttp.ClientTimeout(total=100),
         )
 
     async def __aenter__(self) -> Self:

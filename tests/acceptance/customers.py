@@ -52,7 +52,7 @@ class Customer:
         await self.submit("completed", recording(0))
         await self.submit("failed", b"RIFF\x00\x10\x00\x00WAVE\x00" + os.urandom(5000))
         for name in ("completed", "failed"):
-            await wait_until(lambda name=name: self.client.ended(self.jobs[name]), within=30)  # type: ignore[misc]
+            await wait_until(lambda name=name: self.client.ended(self.jobs[name]))  # type: ignore[misc]
             assert await self.client.status(self.jobs[name]) == name
 
     def upload(self) -> "asyncio.Task[tuple[int, Any]]":

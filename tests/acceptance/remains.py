@@ -21,7 +21,7 @@ from tests.stack import kept_forever, wait_until
 _decode = msgspec.json.Decoder(Job).decode
 
 
-async def nothing_left_over(stack: Stack, *, within: float = 20.0) -> None:
+async def nothing_left_over(stack: Stack, *, within: float = 60.0) -> None:
     """Return when every job is final and nothing is left of the work on it; fail after `within` seconds."""
 
     async def nothing() -> bool:

@@ -118,7 +118,7 @@ async def test_a_refused_notification_comes_again_as_it_was(calling: Stack, clie
     async def told() -> bool:
         return len(receiver.in_full(job)) == 6
 
-    await wait_until(told, within=50)
+    await wait_until(told)
     assert receiver.in_full(job) == [STARTED] * 3 + [WITH_RESULTS] * 3
     for event in (STARTED, WITH_RESULTS):
         tries = [each for each in receiver.told if each.event == event]

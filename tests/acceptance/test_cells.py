@@ -14,8 +14,6 @@ from tests.acceptance.client import Client
 from tests.recognizers import QUICK, recording
 from tests.stack import StartStack, wait_until
 
-pytestmark = pytest.mark.timeout(180)
-
 
 def premium(stack: Stack) -> tuple[str, str]:
     """Create a tenant of Premium in the cell acme. Returns its id and a key of it."""

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-import pytest
 
 from api.answers import CheckedJob, reference
 from api.schemas import plain
@@ -17,7 +16,6 @@ from tests.speech import AUDIO
 from tests.stack import StartStack, wait_until
 
 
-@pytest.mark.timeout(300)  # some seconds, but for a machine that has much else to do
 async def test_schemathesis_finds_nothing_that_is_not_as_the_document_says(
     fresh_stack: StartStack, tmp_path: Path
 ) -> None:

@@ -5,7 +5,6 @@ import time
 from urllib.parse import urlsplit
 
 import aiohttp
-import pytest
 import redis
 
 from deploy.processes import environment
@@ -44,7 +43,6 @@ async def until_denied(client: Client, job: str, *, within: float) -> None:
     await wait_until(denied, within=within)
 
 
-@pytest.mark.timeout(240)
 async def test_disabling_a_key_bites_and_enabling_it_lets_work_go_on(fresh_stack: StartStack) -> None:
     """Reads within 5 s; a running job's child is killed and the job parked within 30 s, its attempt not counted.
 
@@ -123,7 +121,6 @@ async def refuses_everything_but_erasure(stack: Stack, client: Client, apikey: s
         writer.close()
 
 
-@pytest.mark.timeout(240)
 async def test_callbacks_wait_for_the_key(fresh_stack: StartStack) -> None:
     """Nothing is told while it is disabled; after enabling all is, in order."""
     stack = fresh_stack(workers=1, **CALLING)
@@ -146,7 +143,6 @@ async def test_callbacks_wait_for_the_key(fresh_stack: StartStack) -> None:
         assert receiver.events(job) == ["recognitions.started", "recognitions.completed"]
 
 
-@pytest.mark.timeout(240)
 async def test_a_destroyed_key_takes_everything_with_it(fresh_stack: StartStack) -> None:
     """Within a minute no field of Redis and no file is left of the tenant's; with a new key it works again."""
     stack = fresh_stack(workers=1, **{**CALLING, "request_log": "true"})

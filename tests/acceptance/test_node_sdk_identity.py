@@ -26,7 +26,7 @@ def apikey(stack: Stack) -> str:
 def bought(url: str, apikey: str) -> str:
     """Return a token, bought without the SDK."""
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=60)
     try:
         form = urlencode({"grant_type": "urn:ibm:params:oauth:grant-type:apikey", "apikey": apikey})
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}

@@ -45,7 +45,7 @@ async def test_speech_is_recognised_from_a_bucket(
         assert SPEECH[:16] not in waiting[f"jobs/{tenant}/{job}"]
         assert SPEECH[4000:4016] not in waiting[f"jobs/{tenant}/{job}"]
         stack.start_worker()
-        await wait_until(lambda: client.ended(job), within=50)
+        await wait_until(lambda: client.ended(job))
         _, body = await client.look_up(job)
         assert "go forward ten meters" in str(body["results"])
     await completions(stack, job)

@@ -28,7 +28,6 @@ from tests.recognizers import QUICK, recording
 from tests.stack import StartStack, wait_until
 
 
-@pytest.mark.timeout(120)
 async def test_a_killed_redis_loses_nothing_and_costs_no_attempt(fresh_stack: StartStack) -> None:
     """A completed job, a waiting one, one that ends in the outage, one whose lease ends in it: all are as they were.
 
@@ -50,7 +49,6 @@ async def test_a_killed_redis_loses_nothing_and_costs_no_attempt(fresh_stack: St
         assert await client.look_up(jobs.completed) == before
 
 
-@pytest.mark.timeout(120)
 async def test_a_frozen_redis_loses_nothing_and_costs_no_attempt(fresh_stack: StartStack) -> None:
     """Silent for longer than a lease, and than a worker waits for a reply."""
     stack = fresh_stack(workers=2, lease="3", **QUICK)

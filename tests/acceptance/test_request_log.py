@@ -146,7 +146,6 @@ async def test_whatever_is_erased_leaves_nothing(logging: Stack) -> None:
         assert listed(logging, other[0]) == [foreign]
 
 
-@pytest.mark.timeout(200)
 async def test_the_log_outlives_the_job_and_ends_by_itself(fresh_stack: StartStack) -> None:
     """A minute of retention, the least: gone within another, while the result is still there for its hour."""
     stack = fresh_stack(workers=1, request_log="true", request_log_retention="60", **QUICK)
@@ -163,7 +162,6 @@ async def test_the_log_outlives_the_job_and_ends_by_itself(fresh_stack: StartSta
         assert await client.status(job) == "completed"
 
 
-@pytest.mark.timeout(120)
 async def test_nothing_of_it_is_kept_in_clear(fresh_stack: StartStack) -> None:
     """Audio, title, customer, parameters and transcript are in no key and no file: of audio, of Redis, of logs."""
     stack = fresh_stack(workers=1, request_log="true", children="1")

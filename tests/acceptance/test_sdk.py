@@ -55,7 +55,7 @@ async def result_of(service: SpeechToTextV1, job: str) -> Any:
     async def final() -> bool:
         return service.check_job(job).get_result()["status"] in {"completed", "failed"}
 
-    await wait_until(final, within=50)
+    await wait_until(final)
     return service.check_job(job).get_result()
 
 

@@ -40,7 +40,7 @@ async def test_a_job_is_told_to_a_url_that_the_sdk_registered(calling: Stack) ->
         async def told() -> bool:
             return receiver.events(job) == [STARTED, WITH_RESULTS]
 
-        await wait_until(told, within=50)
+        await wait_until(told)
         checked = (await call(service.check_job, job)).get_result()
         last = receiver.told[-1]
         assert last.is_signed(SECRET)

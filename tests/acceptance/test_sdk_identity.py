@@ -77,7 +77,7 @@ async def test_every_way_leads_to_the_tenants_jobs(stack: Stack, apikey: str, wa
     async def completed() -> bool:
         return bool(service.check_job(created["id"]).get_result()["status"] == "completed")
 
-    await wait_until(completed, within=50)
+    await wait_until(completed)
     listed = service.check_jobs().get_result()["recognitions"]
     assert [job["id"] for job in listed] == [created["id"]]
     assert service.delete_job(created["id"]).get_status_code() == 204

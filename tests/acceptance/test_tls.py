@@ -205,7 +205,6 @@ def test_sslscan_finds_nothing_old_and_nothing_weak(secured: Stack, listener: st
     assert not any(each.get("supported") == "1" for each in test.iter("compression"))
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize("looks_at", [("-p", "-s"), ("-U",)], ids=["protocols and ciphers", "vulnerabilities"])
 def test_testssl_finds_nothing(secured: Stack, tmp_path: Path, looks_at: tuple[str, ...]) -> None:
     """No finding is of any severity, but that what is new is offered and what is old is not."""

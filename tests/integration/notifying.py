@@ -24,7 +24,7 @@ from worker.leases import func
 from worker.notifier import Notifier, Tools, notify
 from worker.receivers import Receivers
 
-LEASE = timedelta(seconds=6)
+LEASE = timedelta(seconds=12)
 URL, SECRET = "https://receiver.example/told?key=canary-in-a-url", "canary-secret"
 
 

@@ -238,8 +238,6 @@ AFTERWARDS_FUNCTIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     an_unregistered_url_is_told_all_the_same,
 ]
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def the_model_check_fails(server: RedisServer, histories: type[Lifecycle], patch: pytest.MonkeyPatch) -> None:
     histories.url = server.url

@@ -39,8 +39,6 @@ FOUND = {
     "imported": [("refill", "purge"), ("read_log", "rotate_and_rewrap")],
 }
 
-pytestmark = pytest.mark.timeout(600)
-
 
 @pytest.mark.parametrize("scene", SCENES)
 async def test_killed_at_every_step(scene: str, redis_server: RedisServer) -> None:

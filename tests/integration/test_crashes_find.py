@@ -28,8 +28,6 @@ from tests.crashes.campaign import OPERATIONS, Campaign
 from tests.crashes.world import world
 from tests.integration.test_breakages import Lua
 
-pytestmark = pytest.mark.timeout(600)
-
 Between = tuple[str, str, str]
 """A scene, an operation, and what is done in the middle of it; nothing: it is killed."""
 

@@ -8,13 +8,14 @@ import pytest
 
 from retention import imports, keyspace
 from retention.errors import KeyRefused
-from retention.job import Completed
-from tests.integration.cell import SUBMISSION, Cell
+from retention.job import Completed, Submission
+from tests.integration.cell import HOUR, SUBMISSION, Cell
+from tests.integration.logged import WILLING
 from tests.integration.shown import Files, horizon, rewritten, vanished, wrapped_key
 from tests.stack import wait_until
 
 SHORT = timedelta(milliseconds=20)
-LONGER = timedelta(seconds=1)  # there must be time for the request log to keep it
+LONGER = timedelta(seconds=1)
 
 
 class RanOut(msgspec.Struct, frozen=True):
@@ -25,16 +26,22 @@ class RanOut(msgspec.Struct, frozen=True):
     latest: datetime
 
 
-async def completed(cell: Cell, *, opt_out: bool = True) -> tuple[Completed, bytes]:
-    """Return a job that has run out, with its wrapped key."""
-    submission = msgspec.structs.replace(SUBMISSION, learning_opt_out=opt_out)
-    job = await cell.submit(results_ttl=SHORT if opt_out else LONGER, submission=submission)
+async def completed(
+    cell: Cell, *, submission: Submission = SUBMISSION, results_ttl: timedelta = SHORT
+) -> tuple[Completed, bytes]:
+    """Return a job, with its wrapped key."""
+    job = await cell.submit(results_ttl=results_ttl, submission=submission)
     key = await wrapped_key(cell, job)
     async with cell.holding.hold(cell.tenant, job.id) as held:
         assert held
-        done = await cell.holding.finish(held, b"{}")
+        return await cell.holding.finish(held, b"{}"), key
+
+
+async def over(cell: Cell) -> tuple[Completed, bytes]:
+    """Return a job that has run out, with its wrapped key."""
+    job, key = await completed(cell)
     await gone(cell, keyspace.job(cell.tenant, job.id))
-    return done, key
+    return job, key
 
 
 async def gone(cell: Cell, key: str) -> None:
@@ -46,16 +53,16 @@ async def gone(cell: Cell, key: str) -> None:
 
 async def a_job(cell: Cell, patch: pytest.MonkeyPatch) -> RanOut:
     del patch
-    job, key = await completed(cell)
+    job, key = await over(cell)
     return RanOut(key, job.expires, job.expires)
 
 
 async def an_entry_of_the_request_log(cell: Cell, patch: pytest.MonkeyPatch) -> RanOut:
     """Give the only one."""
     patch.setattr(cell.log, "_retention", LONGER)
-    job, key = await completed(cell, opt_out=False)
+    job, key = await completed(cell, submission=WILLING, results_ttl=HOUR)  # it must be there to be logged
+    await cell.redis.delete(keyspace.job(cell.tenant, job.id))
     await gone(cell, keyspace.logged(cell.tenant, job.id))
-    await cell.store.clear(*await cell.store.due(10))
     await cell.redis.hdel(keyspace.ERASURES, "since")
     return RanOut(key, job.updated + LONGER, job.updated + LONGER)
 
@@ -133,7 +140,7 @@ async def test_what_ran_out_counts_from_its_moment(
 async def test_a_rewrite_does_not_cover_what_ran_out_and_was_not_seen_to(files: Files) -> None:
     """Redis may not have got round to it, and have written it anew; what is clean ends before."""
     cell = files.cell
-    job, key = await completed(cell)
+    job, key = await over(cell)
     await horizon(cell.redis).tend()
 
     async def ended() -> bool:

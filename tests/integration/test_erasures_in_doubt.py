@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from deploy.processes import RedisServer, temporary_directory
 from retention import keyspace
+from retention.job import JobId
 from tests.integration.cell import HOUR, Cell, open_cell
 from tests.integration.shown import Files, horizon, rewritten, shown, vanished, wrapped_key
 from tests.ports import reserved_port
@@ -208,15 +209,17 @@ async def test_who_comes_late_does_not_take_anothers_rewrite_for_done(files: Fil
 async def test_nothing_is_left_of_a_rewrite_that_broke_off_with_redis(files: Files) -> None:
     """Redis leaves its half-written file there for ever; whoever starts it again removes that, and the log tells."""
     cell = files.cell
-    job = await cell.submit()
-    key = await wrapped_key(cell, job)
+    jobs = [await cell.submit() for _ in range(4)]  # any may come last, too late to be seen in the file before its end
+    keys = {job.id: await wrapped_key(cell, job) for job in jobs}
+    seen: list[JobId] = []
     for number in range(500):
         await cell.redis.set(f"volant:test:{number}", os.urandom(5000), px=600_000)
     await cell.redis.hset(keyspace.ERASURES, "since", 1)
     child = await rewriting(files, 30)
 
     async def half_written() -> bool:
-        return any(shown(path, key) for path in files.directory.glob("temp-*"))
+        seen[:] = [job for job, key in keys.items() for path in files.directory.glob("temp-*") if shown(path, key)]
+        return bool(seen)
 
     await wait_until(half_written)
     files.server.process.kill()
@@ -225,6 +228,6 @@ async def test_nothing_is_left_of_a_rewrite_that_broke_off_with_redis(files: Fil
     with capture_logs() as logs:
         await horizon(cell.redis).tend()
     assert any("remove temp-*.aof" in line["event"] for line in logs)
-    await cell.jobs.delete(cell.tenant, job.id)
+    await cell.jobs.delete(cell.tenant, seen[0])
     await rewritten(horizon(cell.redis))
-    await vanished(files, key)
+    await vanished(files, keys[seen[0]])

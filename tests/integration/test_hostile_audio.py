@@ -26,7 +26,7 @@ from worker.transcriber import DAMAGED, EngineFailed, TooLong, Transcriber, Unde
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SOON = 10.0
+SOON = 30.0
 """Seconds within which anything of the below has ended, on a busy machine."""
 
 CONTAINERS = ["audio/wav", "audio/flac", "audio/mp3", "audio/ogg", "audio/webm"]

@@ -140,7 +140,7 @@ async def test_an_idle_worker_is_woken(cell: Cell) -> None:
     work = Work(cell)
     async with working(work):
         job = await cell.submit()
-        await wait_until(all_completed(cell, job.id), within=5)
+        await wait_until(all_completed(cell, job.id))
 
 
 async def test_a_stop_hands_back_what_cannot_be_finished(cell: Cell) -> None:
@@ -189,7 +189,7 @@ async def test_however_long_its_lease_a_job_whose_key_is_disabled_is_stopped(cel
     async with working(work, lease=timedelta(hours=1), denied=cell.holding.denied):
         await wait_until(work.has_begun(1))
         await cell.custody.disable(COMMON)
-        await wait_until(_nothing_runs(work), within=8)
+        await wait_until(_nothing_runs(work))
     found = await cell.stored(job)
     assert isinstance(found, Processing)
     assert (found.attempts, found.holder) == (0, "")

@@ -28,7 +28,6 @@ class Everything(History, Afterwards):
     """All of it in one."""
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("histories", [History, Afterwards, Everything])
 def test_a_cell_is_always_what_its_model_says(histories: type[Lifecycle], redis_server: RedisServer) -> None:
     """Accepting, working, ending, sweeping and queueing, by current and by stale holders."""

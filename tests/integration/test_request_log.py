@@ -29,9 +29,9 @@ from tests.integration.logged import (
     late_worker,
     logged,
     orphan,
+    run_out,
     worked_on,
 )
-from tests.stack import wait_until
 
 
 @pytest.fixture
@@ -118,13 +118,8 @@ async def test_nothing_of_it_is_in_clear(cell: Cell) -> None:
 
 async def test_it_outlives_the_job(cell: Cell) -> None:
     """The job's own time is no matter: it goes, with all that names it, and the entry stays."""
-    job = await accepted(cell, customer="c", results_ttl=timedelta(milliseconds=300))
-    await worked_on(cell, job)
-
-    async def gone() -> bool:
-        return await cell.store.read(cell.tenant, job.id) is None
-
-    await wait_until(gone)
+    job = await worked_on(cell, await accepted(cell, customer="c"))
+    await run_out(cell, job)
     await cell.caretaker.round("t", during=HOUR)
     assert await cell.redis.zcard(keyspace.DUE) == 0
     assert await logged(cell) == [job.id]

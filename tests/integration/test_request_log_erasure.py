@@ -10,7 +10,7 @@ from retention import keyspace
 from retention.errors import NotFound
 from retention.tenant import Credential
 from tests.integration.cell import AUDIO, HOUR, RESULTS, Cell, open_cell, spoken
-from tests.integration.logged import MONTH, WILLING, accepted, everything_logged, files, logged, worked_on
+from tests.integration.logged import MONTH, WILLING, accepted, everything_logged, files, logged, run_out, worked_on
 from tests.stack import wait_until
 
 BRIEF = timedelta(milliseconds=300)
@@ -24,13 +24,8 @@ async def cell(redis: Redis, tmp_path: Path) -> Cell:
 
 async def expired(cell: Cell, *, customer: str | None = None) -> str:
     """Return a logged job that has expired and of which nothing else is left."""
-    job = await accepted(cell, customer=customer, results_ttl=BRIEF)
-    await worked_on(cell, job)
-
-    async def gone() -> bool:
-        return await cell.store.read(cell.tenant, job.id) is None
-
-    await wait_until(gone)
+    job = await worked_on(cell, await accepted(cell, customer=customer))
+    await run_out(cell, job)
     await go_round(cell)
     return job.id
 

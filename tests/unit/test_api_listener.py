@@ -249,7 +249,7 @@ async def test_the_rest_of_a_refused_body_is_not_awaited_from_a_client_that_left
         async def nobody_served() -> bool:
             return not any("RequestHandler.start" in repr(task) for task in asyncio.all_tasks())
 
-        await wait_until(nobody_served)
+        await wait_until(nobody_served, within=20)
 
 
 async def test_an_address_that_cannot_be_had_is_a_sentence() -> None:

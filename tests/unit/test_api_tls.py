@@ -55,7 +55,7 @@ async def talk(api: Api, context: ssl.SSLContext) -> tuple[str, str, int]:
         if not (await reader.readline()).startswith(b"HTTP/1.1 200 "):
             raise ConnectionError
     finally:
-        writer.close()
+        await hang_up(writer)
     return spoken
 
 

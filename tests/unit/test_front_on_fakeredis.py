@@ -72,7 +72,7 @@ async def fronting(settings: Settings) -> AsyncIterator[Front]:
     async with (
         bootstrap.open_retention(settings, role="api") as retention,
         listening(create_app(settings, retention), settings.listening(), grace=timedelta(seconds=5)) as [url],
-        aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=10)) as session,
+        aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(total=60)) as session,
     ):
         await retention.cells.home.keyring.make_common()  # this, and the offer, is what a worker does
         await retention.cells.home.offers.publish(EMBEDDED)
