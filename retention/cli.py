@@ -48,7 +48,7 @@ def tenant() -> None:
     "--plan",
     type=_PLANS,
     default="plus",
-    help="plus: in a cell that tenants share; premium: in a cell that no other tenant has, or had. Default: plus.",
+    help="plus: in a cell that tenants share; premium: in one that no other has, or had and was not deleted from. Default: plus.",
 )
 @click.option("--cell", default=HOME, help=f"The cell, by its name in the settings. Default: {HOME}.")
 def create_tenant(name: str, *, plan: Plan, cell: str) -> None:
@@ -70,7 +70,7 @@ def list_tenants() -> None:
 @tenant.command("update")
 @click.argument("tenant_id")
 @click.option("--name", help="Its name, for people.")
-@click.option("--plan", type=_PLANS, help="Its plan: premium needs a cell that no other tenant has, or had.")
+@click.option("--plan", type=_PLANS, help="Its plan, as for `create`: premium needs a cell of its own.")
 @click.option("--cell", help="The cell to which its new jobs go. Older ones are read where they are until they expire.")
 @click.option(
     "--callback-signature",

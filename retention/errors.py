@@ -2,7 +2,7 @@
 
 RetentionError
 ├── NotFound          no such job for this tenant: unknown, foreign, deleted or expired alike
-├── JobProcessing     a delete was refused because a worker holds the job
+├── JobProcessing     a delete was refused because a worker has the job in hand
 ├── Superseded        the job changed, or went, since it was read: an outcome of writing, never a status
 ├── TenantGone        the tenant was deleted while the request was under way
 ├── CustomerErased    the customer was erased while the request was under way
@@ -39,7 +39,7 @@ class NotFound(RetentionError):
 
 
 class JobProcessing(RetentionError):
-    """The job is held by a worker and cannot be deleted (spec 1.6)."""
+    """A worker has the job in hand, and it cannot be deleted (spec 1.6)."""
 
 
 class Superseded(RetentionError):

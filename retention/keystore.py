@@ -108,12 +108,13 @@ class TenantKeys:
             return bool(await self._redis.get(keyspace.KEYS_TENDED) == token.encode())
 
     async def remove(self, id_: KeyId, *, unless_known: bool = False) -> None:
-        """Remove a tenant's own key with its versions, for good: the tenant is gone.
+        """Remove a tenant's own key with its versions, and its import token, for good: the tenant is gone.
 
         `unless_known`: only if it is, in the step in which the key goes.
         """
         if id_ == COMMON:
             raise ValueError("the common key is no tenant's")
+        token = keyspace.import_token(TenantId(id_))
         with reaching_redis():
             while True:
                 async with self._redis.pipeline(transaction=True) as pipe:
@@ -122,8 +123,10 @@ class TenantKeys:
                         if await pipe.hexists(keyspace.TENANTS, id_):
                             return
                         pipe.multi()
+                    await self._note(pipe, keyspace.EXPIRING, token)
+                    pipe.zrem(keyspace.EXPIRING, token)
+                    pipe.delete(token)
                     pipe.hdel(keyspace.TENANT_KEYS, id_)
-                    await self._note(pipe)
                     with contextlib.suppress(WatchError):
                         await pipe.execute()
                         return

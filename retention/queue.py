@@ -49,6 +49,11 @@ class JobQueue:
         held = zip(jobs, places, deliveries, strict=True)
         return {job for job, place, delivered in held if place is None or not delivered}
 
+    async def is_leased(self, job: JobId) -> bool:
+        """Tell whether a worker has a job in hand at this moment."""
+        with reaching_redis():
+            return bool(await self._redis.exists(keyspace.RECOGNITION.lease(job)))
+
     async def discard(self, *jobs: JobId, queues: Iterable[keyspace.Queue] = QUEUES) -> None:
         """Take jobs out of the queues, leases and all: who holds one learns of it with the next renewal."""
         with reaching_redis():

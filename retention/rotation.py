@@ -73,6 +73,10 @@ class Rotation:
         """Return about how many data keys are to be under a key."""
         return sum([await self._wrapped.count(tenant) for tenant in await self.owners(id_)])
 
+    async def tenants(self) -> set[TenantId]:
+        """Return whose data keys there are, also of tenants that this cell does not know."""
+        return await self._wrapped.tenants()
+
     async def rewrap(self, id_: KeyId, seen: Callable[[int], object] = lambda _: None) -> bool:
         """Bring all that a key is to wrap under its newest version, and drop older ones when that is done.
 

@@ -110,15 +110,15 @@ class JobService:
         return listed
 
     async def delete(self, tenant: TenantId, job: JobId) -> None:
-        """Remove a job for good, also from the request log. Raises NotFound; JobProcessing when a worker holds it.
+        """Remove a job for good, also from the request log. Raises NotFound; JobProcessing while it is worked on.
 
         What the request log has of a job that has expired goes, too, though there is no such job any more.
         """
         stored = await self._store.read(tenant, job)
         if stored is None and not await self._log.holds(tenant, job):
             raise NotFound(job)
-        if stored is not None and isinstance(stored.job, Processing):
-            raise JobProcessing(job)  # as often as it is asked for: only what is begun is recorded
+        if stored is not None:
+            await self._check_idle(stored)  # as often as it is asked for: only what is begun is recorded
         async with self._audit.recording("speech-to-text.async-recognition-job.delete", tenant=tenant, target=job):
             await self._delete(tenant, job, stored)
         if stored is None:
@@ -196,13 +196,25 @@ class JobService:
             await self._log.erase(tenant, job)
             return
         while stored is not None:
-            if isinstance(stored.job, Processing):
-                raise JobProcessing(job)
+            await self._check_idle(stored)
             # Superseded: claimed, finished or deleted since it was read, or removed by a try whose reply was lost.
             with contextlib.suppress(Superseded):
                 await self._store.remove(stored.job)
             stored = await self._store.read(tenant, job)
         await self.clear(tenant, job)
+
+    async def _check_idle(self, stored: Stored) -> None:
+        """Raise JobProcessing while a worker has the job in hand, and its key lets the work go on (spec 1.6).
+
+        One that is parked, or whose worker is gone, stays in that state until another begins, which may be long.
+        """
+        job = stored.job
+        if (
+            isinstance(job, Processing)
+            and await self._queue.is_leased(job.id)
+            and await self._keyring.may_unwrap(job.tenant, stored.key, job.id)
+        ):
+            raise JobProcessing(job.id)
 
     async def _user_token(self, stored: Stored) -> str:
         if not stored.user_token:

@@ -48,6 +48,7 @@ class Tenancy:
         place = await self._cells.get(cell)
         tenant = new_tenant(name, now=await self._cells.home.jobs.now(), plan=plan, cell=cell)
         await self._check(tenant)
+        await self._check_left(place)
         if plan == "premium":
             await self._clear_begun(name, place)
         if cell != HOME:
@@ -90,6 +91,8 @@ class Tenancy:
         left = await self._cells.get(known.cell) if wanted.cell != known.cell else None
         could_be_read = left and await can_be_read(left, tenant)
         await self._check(wanted)
+        if (wanted.cell, wanted.plan) != (known.cell, known.plan):
+            await self._check_left(await self._cells.get(wanted.cell))
         for name in wanted.cells:  # before anything is changed: all of them must learn of it
             await self._cells.get(name)
         new = await self._new_key(known, wanted)
@@ -152,21 +155,37 @@ class Tenancy:
         Like a cell that it has left, that one is its own then under Premium, and deletions reach it. Raises NotFound,
         CellRefused, SettingsError.
         """
-        await self._cells.get(cell)
+        place = await self._cells.get(cell)
         now = await self._cells.home.jobs.now()
 
         def prepared(known: Tenant) -> Tenant:
             if cell in known.cells:
                 return known
-            place = Former(cell=cell, plan=known.plan, moved=now, carried=True)
-            return msgspec.structs.replace(known, former=(*known.former, place))
+            former = Former(cell=cell, plan=known.plan, moved=now, carried=True)
+            return msgspec.structs.replace(known, former=(*known.former, former))
 
         if cell not in (await self._tenants.get(tenant)).cells:
+            await self._check_left(place)
             await self._tenants.change(tenant, prepared, detail="cell")
             await self._publish(tenant)
 
     async def _check(self, tenant: Tenant) -> None:
         check_separate(tenant, {known.id: known for known in await self._tenants.all()})
+
+    async def _check_left(self, place: Cell) -> None:
+        """Refuse a cell, unless it is everybody's, that has data of a tenant that the home cell does not know.
+
+        Its deletion broke off, or home has lost it; the cell may not know it either. Raises CellRefused.
+        """
+        there = await place.custody.rotation.tenants() if place.name != HOME else ()
+        for tenant in there:  # asked for after that: who is created meanwhile is known
+            try:
+                await self._tenants.get(tenant)
+            except NotFound:
+                raise CellRefused(
+                    f"cell {place.name}: there is data of a tenant, {tenant}, which {HOME} does not know:"
+                    f" `volant tenant delete {tenant}` erases it"
+                ) from None
 
     async def _publish(self, tenant: TenantId) -> Tenant:
         """Have all cells of a tenant know it as the home cell does, whoever else changes it meanwhile.
@@ -191,18 +210,12 @@ class Tenancy:
     async def _clear_begun(self, name: str, place: Cell) -> None:
         """Take away tenants of a name that a cell knows and the home cell does not.
 
-        Their creation broke off: nobody has a credential of theirs, and nothing is there. One of which there is
-        something is another matter (its deletion broke off, or home has lost it), and raises CellRefused.
+        Their creation broke off: nobody has a credential of theirs, and nothing is there, or the cell were refused.
         """
         there = [known.id for known in await place.tenants.all() if known.name == name]
         at_home = {known.id for known in await self._tenants.all()}
         for tenant in there:
             if tenant not in at_home:
-                if await place.custody.rotation.count(KeyId(tenant)):
-                    raise CellRefused(
-                        f"cell {place.name}: there is data of a tenant of that name, {tenant}, which {HOME} does not"
-                        f" know: `volant tenant delete {tenant}` erases it"
-                    )
                 await _clear(place, tenant)
                 with suppress(NotFound):
                     await self._settle(tenant)  # it was made by another command at the same moment

@@ -54,6 +54,15 @@ class WrappedKeys:
                 pipe.hlen(keyspace.registrations_of(tenant))
                 return sum(await pipe.execute())
 
+    async def tenants(self) -> set[TenantId]:
+        """Return who has any, by the names of all keys of this Redis."""
+        named: set[TenantId] = set()
+        for place in (keyspace.jobs_of, keyspace.logged_of, keyspace.registrations_of):
+            with reaching_redis():
+                async for key in self._redis.scan_iter(place(TenantId("*")), count=1000):
+                    named.add(TenantId(key.decode().split(":")[2]))
+        return named
+
     async def of(self, tenant: TenantId) -> AsyncIterator[list[Wrapped]]:
         """Give all that a tenant has from beginning to end, by pages, some perhaps twice.
 

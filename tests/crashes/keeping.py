@@ -11,7 +11,7 @@ from retention.keystore import TenantKeys
 from retention.seal import Key
 from tests.crashes.ledger import URL, Ledger
 from tests.crashes.operations import Operation, operation, registered, submitted, taking_away
-from tests.crashes.working import work_through
+from tests.crashes.working import delete, work_through
 from tests.integration.cell import Cell
 
 KEYS: dict[str, Operation] = {}
@@ -105,6 +105,13 @@ async def park(cell: Cell, ledger: Ledger) -> None:
     """Disable the tenant's key, and let all that waits be parked."""
     await disable(cell, ledger)
     await work_through(cell, ledger)
+
+
+@operation(KEYS, aims="held", prepare=("park",))
+async def delete_parked(cell: Cell, ledger: Ledger) -> None:
+    """Delete a job whose worker is gone and whose key is disabled."""
+    ledger.labels["completed"] = ledger.labels["held"]
+    await delete(cell, ledger)
 
 
 @operation(KEYS, prepare=("park",))

@@ -168,6 +168,14 @@ class Cell:
         """Return the leases of another worker."""
         return Leases(self.redis, lease=lease)
 
+    async def lease(self, job: Job) -> None:
+        """Have another worker have the lease on a job."""
+        await self.redis.set(keyspace.RECOGNITION.lease(job.id), "another worker", px=HOUR)
+
+    async def end_lease(self, job: Job) -> None:
+        """Let the lease on a job lapse."""
+        await self.redis.delete(keyspace.RECOGNITION.lease(job.id))
+
     def telling(self) -> Telling:
         """Return what another notifier may do."""
         leases = Leases(self.redis, lease=HOUR, queue=keyspace.NOTIFICATION)

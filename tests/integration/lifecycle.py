@@ -243,18 +243,18 @@ class Lifecycle(Machine):
     @anything_is_stored
     @rule(record=STORED)
     def delete(self, record: Job) -> None:
-        """Delete as a client does: refused while a worker holds the job."""
+        """Delete as a client does: refused while a worker has the job in hand."""
         known = self.model.jobs.get(record.id)
+        in_hand = known is not None and isinstance(known.job, Processing) and record.id in self.model.leased
         try:
             self.run(self.cell.jobs.delete(self.cell.tenant, record.id))
         except NotFound:
             assert known is None
         except JobProcessing:
-            assert known is not None
-            assert isinstance(known.job, Processing)
+            assert in_hand
         else:
             assert known is not None
-            assert not isinstance(known.job, Processing)
+            assert not in_hand
             self.model.clear(record.id)
 
 

@@ -203,6 +203,7 @@ async def test_what_does_nothing_is_not_told(cell: Cell) -> None:
     with pytest.raises(NotFound):
         await cell.jobs.delete(other.id, job.id)
     async with cell.holding.hold(cell.tenant, job.id):
+        await cell.lease(job)
         with pytest.raises(JobProcessing):
             await cell.jobs.delete(cell.tenant, job.id)
     for act in (cell.tenants.revoke("0" * 12), cell.tenants.update(TenantId("0" * 16), name="x")):
@@ -222,6 +223,7 @@ async def test_a_delete_that_a_worker_forestalls_is_a_failure(cell: Cell, monkey
 
     async def forestalled(*args: Any) -> None:
         monkeypatch.setattr(cell.store, "remove", remove)
+        await cell.lease(job)
         await holding.__aenter__()
         await remove(*args)
 

@@ -108,6 +108,12 @@ async def a_token_that_came_too_late(cell: Cell, patch: pytest.MonkeyPatch) -> R
     return ran_out
 
 
+async def a_token_of_a_tenant_that_was_deleted(cell: Cell, patch: pytest.MonkeyPatch) -> RanOut:
+    ran_out = await an_import_token(cell, patch)
+    await cell.jobs.delete_tenant(cell.tenant)
+    return ran_out
+
+
 WAYS: list[Callable[[Cell, pytest.MonkeyPatch], Awaitable[RanOut]]] = [
     a_job,
     an_entry_of_the_request_log,
@@ -115,6 +121,7 @@ WAYS: list[Callable[[Cell, pytest.MonkeyPatch], Awaitable[RanOut]]] = [
     a_token_that_another_replaced,
     a_token_before_another,
     a_token_that_came_too_late,
+    a_token_of_a_tenant_that_was_deleted,
 ]
 
 

@@ -112,6 +112,16 @@ async def test_that_a_token_was_spent_is_an_erasure(cell: Cell) -> None:
     assert (await cell.erasures.status()).oldest is not None
 
 
+async def test_a_deleted_tenant_leaves_no_token(cell: Cell) -> None:
+    """It goes in the step in which its keys go, which notes it."""
+    token = await cell.imports.token(cell.tenant)
+    await cell.jobs.delete_tenant(cell.tenant)
+    assert [key async for key in tokens(cell)] == []
+    assert await cell.redis.zcard(keyspace.EXPIRING) == 0
+    assert (await cell.erasures.status()).oldest is not None
+    await attempt(cell, token)
+
+
 @pytest.mark.parametrize("algorithm", [OAEP, KWP])
 async def test_imported_material_becomes_the_tenants_key(cell: Cell, algorithm: Algorithm) -> None:
     """Its first version, then the next: with new material only, and never one that is made here."""

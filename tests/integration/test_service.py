@@ -71,6 +71,7 @@ async def test_a_job_that_a_worker_holds_is_not_deleted(cell: Cell) -> None:
     job = await cell.submit()
     async with cell.holding.hold(cell.tenant, job.id) as held:
         assert held is not None
+        await cell.lease(job)
         with pytest.raises(JobProcessing):
             await cell.jobs.delete(cell.tenant, job.id)
         await cell.holding.finish(held, RESULTS)
@@ -106,6 +107,7 @@ async def test_a_delete_that_races_a_claim_is_one_or_the_other(cell: Cell, monke
 
     for turn in range(1000):
         job = await cell.deliverable()
+        await cell.lease(job)
         if turn % 2:
             held, refused = await asyncio.gather(take(job), delete(job, late=turn % 3))
         else:

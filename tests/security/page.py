@@ -139,7 +139,7 @@ PAGE = (
     ),
     Sentence(
         "Premium: storage and keys of one's own",
-        "a cell that no other tenant has, or had: its Redis, audio store, root key and tenant key",
+        "a cell that no other tenant has, or had and was not deleted from: its Redis, audio store, root key and tenant key",
         (
             "security/test_plans::test_nothing_of_one_cell_opens_with_all_the_keys_of_another",
             "security/test_plans::test_a_cell_knows_nothing_of_the_tenants_of_another",
