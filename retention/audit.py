@@ -40,7 +40,7 @@ from retention import keyspace
 from retention.acting import acting
 from retention.appending import Appending, reaching_log
 from retention.chain import Chain, Event, Link, Linked, Outcome, Record, public
-from retention.connection import script
+from retention.connection import at_once, script
 from retention.errors import AuditBroken, RetentionError, Unavailable
 from retention.seal import Key
 
@@ -75,14 +75,16 @@ class Audit:
         self._retention = retention
         self._appending = Appending(redis, self._chain)
         self._trim = script(redis, "trim")
+        self._page = script(redis, "page")
+        self._at_once = at_once(redis)
 
     async def restart(self) -> None:
         """Begin the log anew, in the place of one that was tampered with, which goes. Its first record says so."""
         with reaching_log():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.delete(keyspace.AUDIT, keyspace.AUDIT_ENDS)
-                pipe.hset(keyspace.AUDIT_ENDS, mapping=self._chain.origin())
-                await pipe.execute()
+            await self._at_once(
+                ("DEL", keyspace.AUDIT, keyspace.AUDIT_ENDS),
+                ("HSET", keyspace.AUDIT_ENDS, *(item for pair in self._chain.origin().items() for item in pair)),
+            )
         await self.write("volant.audit-log.restart", "success")
 
     @contextlib.asynccontextmanager
@@ -130,10 +132,10 @@ class Audit:
         last: Link | None = None
         while True:
             with reaching_log():
-                async with self._redis.pipeline(transaction=True) as pipe:  # the two agree at any moment
-                    pipe.hmget(keyspace.AUDIT_ENDS, ["floor", "head"])
-                    pipe.xrange(keyspace.AUDIT, min=f"({last.seq}-0" if last else "-", count=_PAGE)
-                    stored, found = await pipe.execute()
+                stored, raw = await self._page(
+                    keys=[keyspace.AUDIT, keyspace.AUDIT_ENDS], args=[f"({last.seq}-0" if last else "-", _PAGE]
+                )
+            found = [(id_, dict(zip(words[::2], words[1::2], strict=True))) for id_, words in raw]
             ends = self._ends(stored)
             if last is None or ends.floor.seq > last.seq:  # what came next was let go since
                 last = ends.floor
