@@ -50,7 +50,7 @@ class Appending:
     def __init__(self, redis: Redis, chain: Chain) -> None:
         self._redis = redis
         self._chain = chain
-        self._append = script(redis, "append")
+        self._append = script(redis, "full", "append")
         self._waiting: list[tuple[Record, asyncio.Future[RetentionError | None]]] = []
         self._writer: asyncio.Task[None] | None = None
 

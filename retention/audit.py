@@ -76,6 +76,7 @@ class Audit:
         self._appending = Appending(redis, self._chain)
         self._trim = script(redis, "trim")
         self._restart = script(redis, "restart")
+        self._page = script(redis, "page")
 
     async def restart(self) -> None:
         """Begin the log anew, in the place of one that was tampered with, which goes. Its first record says so.
@@ -147,10 +148,10 @@ class Audit:
         last: Link | None = None
         while True:
             with reaching_log():
-                async with self._redis.pipeline(transaction=True) as pipe:  # the two agree at any moment
-                    pipe.hmget(keyspace.AUDIT_ENDS, ["floor", "head"])
-                    pipe.xrange(keyspace.AUDIT, min=f"({last.seq}-0" if last else "-", count=_PAGE)
-                    stored, found = await pipe.execute()
+                stored, raw = await self._page(
+                    keys=[keyspace.AUDIT, keyspace.AUDIT_ENDS], args=[f"({last.seq}-0" if last else "-", _PAGE]
+                )
+            found = [(id_, dict(zip(words[::2], words[1::2], strict=True))) for id_, words in raw]
             ends = self._ends(stored)
             if last is None or ends.floor.seq > last.seq:  # what came next was let go since
                 last = ends.floor

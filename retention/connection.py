@@ -7,7 +7,7 @@ and waits them all out: it has to know of an outage to leave the leases alone th
 
 import re
 import ssl
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -104,6 +104,21 @@ def script(redis: Redis, *names: str) -> AsyncScript:
     """Return the Lua script of these parts, which loads itself again after a restart of Redis."""
     parts = files("retention").joinpath("lua")
     return redis.register_script("".join(parts.joinpath(f"{name}.lua").read_text() for name in names))
+
+
+def at_once(redis: Redis) -> Callable[..., Awaitable[list[Any]]]:
+    """Return what does commands in one step, also while Redis is full, and returns their replies.
+
+    `keys` and `members` are for `retention.erasures.erasing`.
+    """
+    run = script(redis, "full", "noted", "at_once")
+
+    async def do(*commands: Sequence[Any], keys: Sequence[str] = (), members: Sequence[str] = ()) -> list[Any]:
+        words = (word for command in commands for word in (len(command), *command))
+        replies: list[Any] = await run(keys=keys, args=[len(members), *members, *words])
+        return replies
+
+    return do
 
 
 @contextmanager

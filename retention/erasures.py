@@ -12,7 +12,7 @@ Redis has said that it began, is still the same run of Redis, and says that the 
 for another run: a replica that was promoted has what this one noted, and a file of its own.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from retention import keyspace
-from retention.connection import reaching_redis, script
+from retention.connection import at_once, reaching_redis, script
 from retention.entries import parse
 
 _PAGE = 1000
@@ -43,17 +43,17 @@ class Erasures(Struct, frozen=True, kw_only=True):
     """Why they may show older ones: sentences."""
 
 
-def noting(redis: Redis) -> Callable[..., Awaitable[None]]:
-    """Return what adds to a pipeline that something is erased in it.
+def erasing(redis: Redis) -> Callable[..., Awaitable[list[Any]]]:
+    """Return what erases by commands, in one step in which that is noted, and returns their replies.
 
-    Of what runs out by itself it is told, before it is erased, in which sorted set its moments are, and the members.
+    Of what runs out by itself it is told in which sorted set its `moments` are, and the `members` that are erased.
     """
-    note = script(redis, "noted", "note")
+    do = at_once(redis)
 
-    async def add(pipe: Any, moments: str | None = None, *members: str) -> None:
-        await note(keys=[keyspace.ERASURES, *([moments] if moments else [])], args=members, client=pipe)
+    async def erase(*commands: Sequence[Any], moments: str = "", members: Sequence[str] = ()) -> list[Any]:
+        return await do(*commands, keys=[keyspace.ERASURES, *([moments] if moments else [])], members=members)
 
-    return add
+    return erase
 
 
 class ErasureHorizon:
@@ -62,9 +62,9 @@ class ErasureHorizon:
     def __init__(self, redis: Redis, *, rewrite_every: timedelta) -> None:
         self._redis = redis
         self._every_ms = rewrite_every // timedelta(milliseconds=1)
-        self._begin = script(redis, "noted", "rewrite")
+        self._begin = script(redis, "full", "noted", "rewrite")
         self._end = script(redis, "rewritten")
-        self._forked = script(redis, "forked")
+        self._forked = script(redis, "full", "forked")
         self._told: datetime | None = None
 
     async def status(self) -> Erasures:
@@ -102,9 +102,12 @@ class ErasureHorizon:
             await self._rewrite(began)
 
     async def _noted(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Return what is noted, and what Redis says of itself in the same moment."""
+        """Return what is noted, and what Redis says of itself, in that moment or later.
+
+        Later does no harm: what is decided by the two is written only if the rewrite that was noted is still the one.
+        """
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
+            async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.hgetall(keyspace.ERASURES)
                 pipe.info()
                 noted, info = await pipe.execute()

@@ -14,7 +14,7 @@ from retention import keyspace
 from retention.audit import Audit
 from retention.byok import REFUSED, Algorithm, ImportToken, decrypt, new_nonce, new_pair
 from retention.connection import reaching_redis, script
-from retention.erasures import noting
+from retention.erasures import erasing
 from retention.errors import KeyRefused, KeyUnavailable, Unsealable
 from retention.job import TenantId
 from retention.keystore import TenantKeys
@@ -45,8 +45,8 @@ class KeyImports:
         self._keys = keys
         self._tenants = tenants
         self._audit = audit
-        self._note = noting(redis)
-        self._keep = script(redis, "noted", "keep")
+        self._erase = erasing(redis)
+        self._keep = script(redis, "full", "noted", "keep")
 
     async def token(self, tenant: TenantId) -> ImportToken:
         """Return a new token for a tenant; one that it had is good no more. Raises NotFound."""
@@ -90,12 +90,11 @@ class KeyImports:
     async def _material(
         self, tenant: TenantId, token: str, *, wrapped: bytes, proof: bytes, algorithm: Algorithm
     ) -> Key:
+        key = keyspace.import_token(tenant)
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.getdel(keyspace.import_token(tenant))
-                await self._note(pipe, keyspace.EXPIRING, keyspace.import_token(tenant))
-                pipe.zrem(keyspace.EXPIRING, keyspace.import_token(tenant))
-                found, *_ = await pipe.execute()
+            found, _ = await self._erase(
+                ("GETDEL", key), ("ZREM", keyspace.EXPIRING, key), moments=keyspace.EXPIRING, members=[key]
+            )
         kept = _decode(found) if found is not None else None
         if kept is None or kept.token.id != token:
             raise KeyRefused(REFUSED)

@@ -1,9 +1,9 @@
 """Every key name in Redis.
 
-All are made here, but for two: `lua/claim.lua` and `lua/renew.lua` learn job ids only as they run, or
-take many at once, and put arq's prefixes before them. `arq:…` names belong to arq and are listed here
-because our code touches them. Keys that never expire are the named list PERSISTENT; any other key
-without an expiry is a bug (test fixtures look).
+All are made here, but for three: `lua/full.lua` names one that there never is, and `lua/claim.lua` and
+`lua/renew.lua` learn job ids only as they run, or take many at once, and put arq's prefixes before them.
+`arq:…` names belong to arq and are listed here because our code touches them. Keys that never expire are
+the named list PERSISTENT; any other key without an expiry is a bug (test fixtures look).
 """
 
 from typing import NamedTuple

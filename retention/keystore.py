@@ -1,17 +1,14 @@
 """Tenant keys in Redis: one hash of records, each written onto the revision before."""
 
-import contextlib
 import secrets
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
 
 from retention import keyspace
-from retention.connection import reaching_redis, script
-from retention.erasures import noting
+from retention.connection import at_once, reaching_redis, script
 from retention.errors import KeyRefused, Superseded
 from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
@@ -43,8 +40,9 @@ class TenantKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._note = noting(redis)
-        self._write = script(redis, "wrap", "noted", "key")
+        self._at_once = at_once(redis)
+        self._write = script(redis, "wrap", "full", "noted", "key")
+        self._remove = script(redis, "full", "noted", "unkey")
 
     async def now(self) -> datetime:
         """Return the time by Redis's clock, in whole milliseconds."""
@@ -103,9 +101,11 @@ class TenantKeys:
     async def alone(self, token: str, *, during: timedelta) -> bool:
         """Take the lock of whoever tends the keys, unless another holds it."""
         with reaching_redis():
-            if await self._redis.set(keyspace.KEYS_TENDED, token, nx=True, px=during):
-                return True
-            return bool(await self._redis.get(keyspace.KEYS_TENDED) == token.encode())
+            _, holder = await self._at_once(
+                ("SET", keyspace.KEYS_TENDED, token, "NX", "PX", during // timedelta(milliseconds=1)),
+                ("GET", keyspace.KEYS_TENDED),
+            )
+        return bool(holder == token.encode())
 
     async def remove(self, id_: KeyId, *, unless_known: bool = False) -> None:
         """Remove a tenant's own key with its versions, and its import token, for good: the tenant is gone.
@@ -116,17 +116,7 @@ class TenantKeys:
             raise ValueError("the common key is no tenant's")
         token = keyspace.import_token(TenantId(id_))
         with reaching_redis():
-            while True:
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    if unless_known:
-                        await pipe.watch(keyspace.TENANTS)
-                        if await pipe.hexists(keyspace.TENANTS, id_):
-                            return
-                        pipe.multi()
-                    await self._note(pipe, keyspace.EXPIRING, token)
-                    pipe.zrem(keyspace.EXPIRING, token)
-                    pipe.delete(token)
-                    pipe.hdel(keyspace.TENANT_KEYS, id_)
-                    with contextlib.suppress(WatchError):
-                        await pipe.execute()
-                        return
+            await self._remove(
+                keys=[keyspace.TENANT_KEYS, keyspace.TENANTS, keyspace.ERASURES, keyspace.EXPIRING, token],
+                args=[id_, int(unless_known)],
+            )

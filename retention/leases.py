@@ -29,9 +29,9 @@ class Leases:
         self._redis = redis
         self._lease_ms = lease // timedelta(milliseconds=1)
         self._claim = script(redis, "claim")
-        self._renew = script(redis, "renew")
-        self._settle = script(redis, "settle")
-        self._told = script(redis, "told")
+        self._renew = script(redis, "full", "renew")
+        self._settle = script(redis, "full", "settle")
+        self._told = script(redis, "full", "told")
 
     async def claim(self, most: int, *, lapsed: bool) -> list[JobId]:
         """Lease up to `most` jobs; lapsed leases of others come first, unless they are to be left alone."""

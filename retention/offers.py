@@ -3,7 +3,7 @@
 import msgspec
 from redis.asyncio import Redis
 
-from retention.connection import reaching_redis
+from retention.connection import at_once, reaching_redis
 from retention.errors import NothingOffered
 from retention.keyspace import OFFER
 from retention.offer import Offer
@@ -14,11 +14,12 @@ class Offers:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._at_once = at_once(redis)
 
     async def publish(self, offer: Offer) -> None:
-        """Make this the offer."""
+        """Make this the offer, also while Redis is full: a worker has to start to erase what is over."""
         with reaching_redis():
-            await self._redis.set(OFFER, msgspec.json.encode(offer))
+            await self._at_once(("SET", OFFER, msgspec.json.encode(offer)))
 
     async def current(self) -> Offer:
         """Return the offer. Raises NothingOffered while no worker of this version has ever started."""

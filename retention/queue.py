@@ -3,13 +3,13 @@
 arq delivers, it decides nothing: a delivery holds a tenant and a job id, see `retention.delivery`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import timedelta
 
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.connection import reaching_redis, script
+from retention.connection import at_once, reaching_redis, script
 from retention.delivery import delivery
 from retention.job import JobId, TenantId
 
@@ -23,7 +23,8 @@ class JobQueue:
         self._redis = redis
         # A delivery must not end before the job's own deadline, or it would vanish unheard.
         self._life_ms = patience * 2 // timedelta(milliseconds=1)
-        self._enqueue = script(redis, "enqueue")
+        self._enqueue = script(redis, "full", "enqueue")
+        self._at_once = at_once(redis)
 
     async def put(self, tenant: TenantId, job: JobId, queue: keyspace.Queue = keyspace.RECOGNITION) -> bool:
         """Put a job behind all that wait. Returns False when the queue holds it already or it is gone."""
@@ -54,11 +55,10 @@ class JobQueue:
         with reaching_redis():
             return bool(await self._redis.exists(keyspace.RECOGNITION.lease(job)))
 
-    async def discard(self, *jobs: JobId, queues: Iterable[keyspace.Queue] = QUEUES) -> None:
+    async def discard(self, *jobs: JobId, queues: Collection[keyspace.Queue] = QUEUES) -> None:
         """Take jobs out of the queues, leases and all: who holds one learns of it with the next renewal."""
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for queue in queues:
-                    pipe.zrem(queue.name, *(queue.entry(job) for job in jobs))
-                    pipe.delete(*(key for job in jobs for key in (*queue.leftovers(job), queue.lease(job))))
-                await pipe.execute()
+            await self._at_once(
+                *(("ZREM", queue.name, *map(queue.entry, jobs)) for queue in queues),
+                *(("DEL", *queue.leftovers(job), queue.lease(job)) for queue in queues for job in jobs),
+            )

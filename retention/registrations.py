@@ -12,13 +12,12 @@ import msgspec
 import structlog
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import WatchError
 
 from retention import keyspace
 from retention.audit import Audit
 from retention.cell_settings import HOME
 from retention.connection import reaching_redis, script
-from retention.erasures import noting
+from retention.erasures import erasing
 from retention.errors import CustomerErased, KeyUnavailable, Superseded, TenantGone, Unavailable, Unsealable
 from retention.job import CustomerTag, RegistrationId, TenantId
 from retention.keyring import Keyring
@@ -75,8 +74,9 @@ class Registrations:
         self._cell = cell
         self._keyring = keyring
         self._audit = audit
-        self._note = noting(redis)
-        self._register = script(redis, "wrap", "noted", "register")
+        self._erase = erasing(redis)
+        self._register = script(redis, "wrap", "full", "noted", "register")
+        self._rewrap = script(redis, "wrap", "full", "noted", "rewrap")
 
     async def find(self, tenant: TenantId, url: str) -> Registration | None:
         """Return the registration of this very URL."""
@@ -144,20 +144,14 @@ class Registrations:
         """Take back what `adopt` has registered, unless it was registered anew since."""
         url_tag = self._keyring.url_tag(tenant, known.url)
         hash_ = keyspace.registrations_of(tenant)
-        while adopted:
+        while adopted and (found := await self._stored(tenant, url_tag)):
+            if with_key(found, b"") != with_key(adopted, b""):  # a key may have been rotated since
+                return
             with reaching_redis():
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    await pipe.watch(hash_)
-                    found = await pipe.hget(hash_, url_tag)
-                    if found and with_key(found, b"") == with_key(adopted, b""):  # a key may have been rotated since
-                        pipe.multi()
-                        pipe.hdel(hash_, url_tag)
-                        await self._note(pipe)
-                        try:
-                            await pipe.execute()
-                        except WatchError:
-                            continue
-            return
+                if await self._rewrap(
+                    keys=[hash_, keyspace.TENANT_KEYS, keyspace.ERASURES], args=[url_tag, found, "", tenant, ""]
+                ):
+                    return
 
     async def label(self, tenant: TenantId, known: Registration, customer: str, *, began: datetime) -> None:
         """Have a registration bear a customer's label, too. Raises what `keep` raises."""
@@ -189,10 +183,7 @@ class Registrations:
     async def remove_all(self, tenant: TenantId) -> None:
         """Take back all registrations of a tenant."""
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.delete(keyspace.registrations_of(tenant))
-                await self._note(pipe)
-                await pipe.execute()
+            await self._erase(("DEL", keyspace.registrations_of(tenant)))
 
     async def all(self, tenant: TenantId) -> list[Registration]:
         """Return a tenant's registrations, oldest first."""
@@ -276,10 +267,7 @@ class Registrations:
 
     async def _drop(self, tenant: TenantId, *tags: str | bytes) -> int:
         """Take registrations back by the tags of their URLs. Returns how many there were."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hdel(keyspace.registrations_of(tenant), *tags)
-            await self._note(pipe)
-            dropped, *_ = await pipe.execute()
+        (dropped,) = await self._erase(("HDEL", keyspace.registrations_of(tenant), *tags))
         return int(dropped)
 
     async def _stored(self, tenant: TenantId, url_tag: str) -> bytes:

@@ -18,7 +18,7 @@ from retention import keyspace
 from retention.audio import LoggedAudio
 from retention.connection import reaching_redis, script
 from retention.entries import Entry, entry_of, logged_lists, member, parse
-from retention.erasures import noting
+from retention.erasures import erasing
 from retention.errors import AudioMissing, NotFound
 from retention.job import Completed, CustomerTag, JobId, Submission, TenantId
 from retention.keyring import Keyring
@@ -73,7 +73,7 @@ class RequestLog:
         self._audio = audio
         self._keyring = keyring
         self._retention = retention
-        self._note = noting(redis)
+        self._erasing = erasing(redis)
         self._script = script(redis, "log")
 
     async def write(self, job: Completed, submission: Submission, key: Key) -> None:
@@ -245,13 +245,12 @@ class RequestLog:
     async def _forget(self, entries: list[Entry]) -> None:
         """Remove entries with their keys, in one step; then the bytes of their audio."""
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                await self._note(pipe, keyspace.LOG, *map(member, entries))
-                for entry in entries:
-                    pipe.delete(keyspace.logged(entry.tenant, entry.job))
-                    for list_ in logged_lists(entry):
-                        pipe.zrem(list_, member(entry))
-                await pipe.execute()
+            await self._erasing(
+                ("DEL", *(keyspace.logged(entry.tenant, entry.job) for entry in entries)),
+                *(("ZREM", list_, member(entry)) for entry in entries for list_ in logged_lists(entry)),
+                moments=keyspace.LOG,
+                members=list(map(member, entries)),
+            )
         for tenant in {entry.tenant for entry in entries}:
             await self._audio.remove(tenant, *(entry.job for entry in entries if entry.tenant == tenant))
 

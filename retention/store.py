@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.cell_settings import HOME
-from retention.connection import reaching_redis, script
+from retention.connection import at_once, reaching_redis, script
 from retention.delivery import delivery
 from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
 from retention.errors import CustomerErased, LimitReached, Superseded, TenantGone, Unavailable, WrapRefused
@@ -76,9 +76,10 @@ class JobStore:
         self._redis = redis
         self._cell = cell
         self._rescue_after = rescue_after
-        self._write = script(redis, "wrap", "noted", "write")
-        self._remove = script(redis, "noted", "remove")
-        self._fence = script(redis, "fence")
+        self._write = script(redis, "wrap", "full", "noted", "write")
+        self._remove = script(redis, "full", "noted", "remove")
+        self._fence = script(redis, "full", "fence")
+        self._at_once = at_once(redis)
 
     async def now(self) -> datetime:
         """Return the time by Redis's clock, in whole milliseconds."""
@@ -310,20 +311,21 @@ class JobStore:
 
     async def look_again(self, looked: list[tuple[Entry, Job | Damaged]], *, now: datetime) -> None:
         """Move entries in `due` to the next moment at which somebody must look."""
-        moments = {
-            keyspace.entry(entry.tenant, entry.job, entry.customer): _ms(
-                now + self._rescue_after if isinstance(job, Damaged) else self._moments(job, now)[1]
-            )
+        moments = [
+            (_ms(now + self._rescue_after if isinstance(job, Damaged) else self._moments(job, now)[1]), member(entry))
             for entry, job in looked
-        }
+        ]
         if moments:
             with reaching_redis():
-                await self._redis.zadd(keyspace.DUE, moments, xx=True)
+                await self._at_once(("ZADD", keyspace.DUE, "XX", *(item for pair in moments for item in pair)))
 
     async def alone(self, token: str, during: timedelta) -> bool:
         """Take the caretaker's lock for so long, unless another holds it."""
         with reaching_redis():
-            return bool(await self._redis.set(keyspace.CARETAKER, token, nx=True, px=during))
+            (taken,) = await self._at_once(
+                ("SET", keyspace.CARETAKER, token, "NX", "PX", during // timedelta(milliseconds=1))
+            )
+        return taken is not None
 
     def _moments(self, job: Job, now: datetime) -> tuple[datetime, datetime]:
         """When the key expires, and when somebody must look at the job next."""

@@ -28,7 +28,7 @@ from retention.acting import act_as_key
 from retention.audit import Audit
 from retention.cell_settings import HOME
 from retention.chain import Event
-from retention.connection import reaching_redis, script
+from retention.connection import at_once, reaching_redis, script
 from retention.errors import CellRefused, LimitReached, NotFound, Superseded
 from retention.job import TenantId
 from retention.limits import MOST, Count, Limits
@@ -97,8 +97,9 @@ class Tenants:
         self._redis = redis
         self._audit = audit
         self._limits = limits
-        self._admit = script(redis, "admit")
+        self._admit = script(redis, "full", "admit")
         self._replace = script(redis, "replace")
+        self._at_once = at_once(redis)
 
     async def create(self, name: str, *, now: datetime) -> Tenant:
         """Add a tenant of the home cell."""
@@ -163,12 +164,11 @@ class Tenants:
         """Take away a tenant and all its keys: from now on nothing is accepted for it here. Returns what it was."""
         keys = await self.keys(tenant)
         with reaching_redis():
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.hget(keyspace.TENANTS, tenant)
-                pipe.hdel(keyspace.TENANTS, tenant)
-                if keys:
-                    pipe.hdel(keyspace.API_KEYS, *(key.id for key in keys))
-                gone, *_ = await pipe.execute()
+            gone, *_ = await self._at_once(
+                ("HGET", keyspace.TENANTS, tenant),
+                ("HDEL", keyspace.TENANTS, tenant),
+                *([("HDEL", keyspace.API_KEYS, *(key.id for key in keys))] if keys else []),
+            )
         return None if gone is None else _tenant(gone)
 
     async def create_key(

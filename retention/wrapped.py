@@ -43,7 +43,7 @@ class WrappedKeys:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._rewrap = script(redis, "wrap", "noted", "rewrap")
+        self._rewrap = script(redis, "wrap", "full", "noted", "rewrap")
 
     async def count(self, tenant: TenantId) -> int:
         """Return about how many a tenant has."""

@@ -10,6 +10,7 @@ if redis.call('HGET', KEYS[2], 'head') ~= ARGV[1] then
   local found = redis.call('XRANGE', KEYS[1], ARGV[last], ARGV[last])[1]
   return (found and found[2][4] == ARGV[last + 2]) and 1 or 0
 end
+even_if_full()
 for i = 3, last, 3 do
   redis.call('XADD', KEYS[1], ARGV[i], 'record', ARGV[i + 1], 'hash', ARGV[i + 2])
 end

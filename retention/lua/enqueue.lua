@@ -10,6 +10,7 @@ end
 if redis.call('EXISTS', KEYS[2]) == 1 and redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end
+even_if_full() -- the job is there already
 redis.call('PSETEX', KEYS[2], ARGV[3], ARGV[2])
 redis.call('ZADD', KEYS[1], 'NX', redis.call('INCR', KEYS[4]), ARGV[1])
 if redis.call('LLEN', KEYS[3]) == 0 then

@@ -9,5 +9,6 @@
 local time = redis.call('TIME')
 local moment = time[1] * 1000 + math.floor(time[2] / 1000)
 moment = math.max(moment, tonumber(redis.call('GET', KEYS[1]) or 0))
+even_if_full()
 redis.call('SET', KEYS[1], string.format('%.0f', moment), 'PX', ARGV[1])
 return moment

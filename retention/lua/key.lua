@@ -21,6 +21,7 @@ local is_purge = after.state == before.state and after.purge_at == cjson.null
 if type(before.purge_at) == 'string' and has_passed(before.purge_at) and not is_purge then
   return -1
 end
+even_if_full()
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 if stored then
   note_erasure(KEYS[3])

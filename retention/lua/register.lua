@@ -29,8 +29,8 @@ end
 if not may_wrap(KEYS[4], ARGV[3], ARGV[6]) then
   return -3
 end
-if stored ~= '' then
-  note_erasure(KEYS[5])
-end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+if stored ~= '' then
+  note_erasure(KEYS[5]) -- last: it would let a full Redis take the registration
+end
 return 1

@@ -10,6 +10,7 @@
 local time = redis.call('TIME')
 local until_ = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
 local lost = {}
+even_if_full()
 for i = 3, #ARGV, 3 do
   local id = ARGV[i]
   local in_progress = 'arq:in-progress:' .. id

@@ -8,6 +8,7 @@
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then
   return 0
 end
+even_if_full()
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
 elseif may_wrap(KEYS[2], ARGV[4], ARGV[5]) then

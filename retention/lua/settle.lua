@@ -10,6 +10,7 @@ local owner = redis.call('GET', KEYS[3])
 if owner and owner ~= ARGV[1] then
   return 0
 end
+even_if_full()
 if ARGV[3] == '1' then
   redis.call('ZREM', KEYS[1], ARGV[2])
   redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])

@@ -11,6 +11,7 @@
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then
   return 0
 end
+even_if_full()
 if redis.call('EXISTS', KEYS[6]) == 1 then
   for i = 4, #ARGV, 2 do
     if ARGV[i + 1] == '' then

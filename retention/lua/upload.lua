@@ -14,12 +14,11 @@ pcall(redis.set_repl, redis.REPL_NONE)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i, owner in ipairs({'', '/' .. ARGV[1]}) do
-  local uploads = KEYS[2 + i]
-  redis.call('ZREMRANGEBYSCORE', uploads, '-inf', now)
+  local uploads = redis.call('ZCOUNT', KEYS[2 + i], '(' .. now, '+inf')
   local jobs = tonumber(redis.call('HGET', KEYS[1], 'jobs' .. owner) or 0)
   local bytes = tonumber(redis.call('HGET', KEYS[1], 'bytes' .. owner) or 0)
   local audio = tonumber(redis.call('HGET', KEYS[2], 'audio' .. owner) or 0) / 1000
-  for limit, next in ipairs({jobs + 1, bytes + ARGV[4], redis.call('ZCARD', uploads) + 1, audio + 0.001}) do
+  for limit, next in ipairs({jobs + 1, bytes + ARGV[4], uploads + 1, audio + 0.001}) do
     local most = tonumber(ARGV[2 * limit + 2 + i])
     if most and next > most then
       return {limit, redis.call('PTTL', KEYS[2]), now}
@@ -27,7 +26,8 @@ for i, owner in ipairs({'', '/' .. ARGV[1]}) do
   end
 end
 for i = 3, 4 do
-  redis.call('ZADD', KEYS[i], now + ARGV[3], ARGV[2])
+  redis.call('ZADD', KEYS[i], now + ARGV[3], ARGV[2]) -- first: a full Redis refuses it only then
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now)
   redis.call('PEXPIRE', KEYS[i], ARGV[3])
 end
 return {0, 0, now}
