@@ -8,6 +8,7 @@ are trusted no more.
 import asyncio
 import os
 import ssl
+from asyncio import sslproto
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,9 @@ LOOK_EVERY = timedelta(seconds=1)
 """How often files of certificates are looked at. They are read when they were alike at two looks."""
 
 _SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+sslproto.SSLProtocol.max_size = 1 << 15
+"""asyncio has a buffer of this size for each connection, as long as that lives: by itself, of 256 KiB."""
 
 _log = structlog.get_logger()
 

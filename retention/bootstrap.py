@@ -141,6 +141,8 @@ def _egress(settings: Settings) -> Egress:
 async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egress, wait: bool) -> AsyncIterator[Cell]:
     """Open a cell. With `wait`, its Redis is waited for; else Unavailable is raised."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is for what calls select()
     own = settings.of_cell(name)
     patient = role in ("worker", "notifier")
     async with _root(own) as root, connect(own, retries=0 if patient else 3) as redis:

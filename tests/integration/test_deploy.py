@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from api.crowd import MOST, SPARE
 from deploy.processes import ROOT, Process, RedisServer, environment, find_redis_server
 from deploy.stack import Stack
 from retention.settings import Settings, load
@@ -135,6 +136,11 @@ def test_a_unit_confines_its_process(path: Path) -> None:
     command = ["systemd-analyze", "security", "--offline=yes", "--threshold=20", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_api_may_have_all_the_connections_that_it_would_keep() -> None:
+    """Files of its own included."""
+    assert int(unit(ROOT / "deploy/systemd/volant-api.service")["Service"]["LimitNOFILE"]) >= MOST + SPARE
 
 
 def test_a_worker_may_confine_its_children() -> None:

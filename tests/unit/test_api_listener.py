@@ -4,16 +4,14 @@ import asyncio
 import json
 import re
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from api import jobs, listener
+from api import connection, jobs
 from retention.errors import SettingsError
 from retention.listening import Listener
-from tests.certificates import Authority
 from tests.stack import wait_until
 from tests.unit.fake_retention import WAV, Api, hang_up, serving
 
@@ -21,15 +19,6 @@ UPLOAD = (
     b"POST /v1/recognitions HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
     b"Authorization: Basic YXBpa2V5OnZvbGFudF9hbGljZV9zZWNyZXQ=\r\n\r\n" + WAV
 )
-
-
-@pytest.fixture(params=["http", "https"])
-def over(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    """Give how the API is served: all that is said here holds with TLS, too."""
-    if request.param == "http":
-        return {}
-    authority = Authority(tmp_path)
-    return {"trust": authority.trust(), "listeners": (Listener(name="x", port=0, **authority.pair()),)}
 
 
 async def under_way(api: Api) -> bool:
@@ -86,7 +75,7 @@ async def test_who_is_still_sending_a_line_that_is_too_long_can_read_so(over: di
     async with serving(**over) as api:
         reader, writer = await api.connect()
         with capture_logs() as lines:
-            writer.write(b"GET /".ljust(listener.LINE_LENGTH + 100, b"x"))
+            writer.write(b"GET /".ljust(connection.LINE_LENGTH + 100, b"x"))
 
             async def is_answered() -> bool:
                 return any(line["event"] == "not a request" for line in lines)
@@ -157,7 +146,7 @@ async def test_a_head_that_does_not_end_is_cut_off(
     sent: bytes, monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]
 ) -> None:
     """A connection that began a request and does not go on is closed, also when bytes trickle."""
-    monkeypatch.setattr(listener, "HEAD_WITHIN", timedelta(milliseconds=300))
+    monkeypatch.setattr(connection, "HEAD_WITHIN", timedelta(milliseconds=300))
     async with serving(**over) as api:
         reader, writer = await api.connect()
         writer.write(sent)
@@ -174,14 +163,14 @@ async def test_a_head_that_does_not_end_is_cut_off(
 
 async def test_a_silent_connection_is_closed(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
     """A client that never sends anything is not waited for any longer than one between two requests."""
-    monkeypatch.setattr(listener, "IDLE_FOR", timedelta(milliseconds=200))
+    monkeypatch.setattr(connection, "IDLE_FOR", timedelta(milliseconds=200))
     async with serving(**over) as api:
         assert await asyncio.wait_for(api.talk(), 30) == b""
 
 
 async def test_a_slow_but_whole_head_is_served(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
     """The limit concerns the head only: afterwards the connection lives on."""
-    monkeypatch.setattr(listener, "HEAD_WITHIN", timedelta(milliseconds=300))
+    monkeypatch.setattr(connection, "HEAD_WITHIN", timedelta(milliseconds=300))
     async with serving(**over, upload_stall=timedelta(seconds=1)) as api:
         reader, writer = await api.connect()
         writer.write(UPLOAD[:30])
@@ -198,7 +187,9 @@ async def test_stopping_lets_an_upload_finish(over: dict[str, Any]) -> None:
         await wait_until(lambda: under_way(api))
         finishing = asyncio.create_task(reader.read())
         asyncio.get_running_loop().call_later(0.2, writer.write, bytes(100_000 - len(WAV)))
-    assert (await finishing).startswith(b"HTTP/1.1 201 ")
+    answer = await finishing
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert b"\r\nConnection: close\r\n" in answer  # so that the client sends nothing more that would be lost
     assert len(api.jobs.accepted) == 1
     await hang_up(writer)
 
