@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,17 @@ def script(redis: Redis, *names: str) -> AsyncScript:
     """Return the Lua script of these parts, which loads itself again after a restart of Redis."""
     parts = files("retention").joinpath("lua")
     return redis.register_script("".join(parts.joinpath(f"{name}.lua").read_text() for name in names))
+
+
+async def alone(redis: Redis, lock: str, token: str, *, during: timedelta) -> bool:
+    """Take a lock for so long from now, or keep it, if it is the token's. Returns False while another holds it.
+
+    It spares work that is done twice, no more: whoever was held up may find another at it.
+    """
+    with reaching_redis():
+        if await redis.set(lock, token, nx=True, px=during):
+            return True
+        return bool(await redis.get(lock) == token.encode() and await redis.pexpire(lock, during))
 
 
 @contextmanager

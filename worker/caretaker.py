@@ -15,12 +15,14 @@ _log = structlog.get_logger()
 
 
 async def look_after(caretaker: Caretaker, *, token: str, every: timedelta) -> None:
-    """Make a round every so often, for as long as the task lives."""
+    """Make a round every so often, and at once if there was no time for all that is over, while the task lives."""
 
     async def make_round() -> None:
-        done = await caretaker.round(token, during=every / 2)
-        if done and (done.rescued or done.expired or done.orphans):
-            _log.info("round made", rescued=done.rescued, expired=done.expired, orphans=done.orphans)
+        while done := await caretaker.round(token, during=every / 2):
+            if done.rescued or done.expired or done.orphans:
+                _log.info("round made", rescued=done.rescued, expired=done.expired, orphans=done.orphans)
+            if not done.hurried:
+                break
 
     await _repeat(make_round, every)
 

@@ -55,7 +55,7 @@ async def an_entry_of_the_request_log(cell: Cell, patch: pytest.MonkeyPatch) -> 
     patch.setattr(cell.log, "_retention", LONGER)
     job, key = await completed(cell, opt_out=False)
     await gone(cell, keyspace.logged(cell.tenant, job.id))
-    await cell.store.clear(*await cell.store.due(10))
+    await cell.store.clear(*(await cell.store.due(10)).over)
     await cell.redis.hdel(keyspace.ERASURES, "since")
     return RanOut(key, job.updated + LONGER, job.updated + LONGER)
 
