@@ -86,7 +86,10 @@ CARETAKER = "volant:caretaker"
 """The lock of the caretaker at work."""
 
 KEYS_TENDED = "volant:tenantkeys:tended"
-"""The lock of whoever tends the tenant keys."""
+"""The lock of whoever sees to the dates of tenant keys, and to what is purged."""
+
+KEYS_REWRAPPED = "volant:tenantkeys:rewrapped"
+"""The lock of whoever goes on with rotations."""
 
 REGISTRATIONS = "volant:callbacks:*"
 """Hashes of callback URLs, one for each tenant, by `registrations_of`."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -10,9 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
 from retention import keyspace
-from retention.connection import reaching_redis, script
+from retention.connection import alone, reaching_redis, script
 from retention.erasures import noting
-from retention.errors import KeyRefused, Superseded
+from retention.errors import KeyRefused, NotFound, Superseded, Unavailable
 from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
 
@@ -100,12 +101,23 @@ class TenantKeys:
         if not landed:
             raise Superseded(key.id)
 
-    async def alone(self, token: str, *, during: timedelta) -> bool:
-        """Take the lock of whoever tends the keys, unless another holds it."""
-        with reaching_redis():
-            if await self._redis.set(keyspace.KEYS_TENDED, token, nx=True, px=during):
-                return True
-            return bool(await self._redis.get(keyspace.KEYS_TENDED) == token.encode())
+    async def each(self, *steps: Callable[[TenantKey], Awaitable[object]]) -> None:
+        """Take each step with every key, oldest first. Raises Unavailable at the end: it may be so of one key alone."""
+        trouble: Unavailable | None = None
+        for step in steps:
+            for key in await self.all():
+                try:
+                    await step(key)
+                except (Superseded, NotFound):
+                    continue  # changed meanwhile, or gone: the next round sees to it
+                except Unavailable as error:
+                    trouble = error
+        if trouble:
+            raise trouble
+
+    async def alone(self, lock: str, token: str, *, during: timedelta) -> bool:
+        """Take one of the locks of whoever tends the keys, or keep it; False while another holds it."""
+        return await alone(self._redis, lock, token, during=during)
 
     async def remove(self, id_: KeyId, *, unless_known: bool = False) -> None:
         """Remove a tenant's own key with its versions, for good: the tenant is gone.
