@@ -15,7 +15,7 @@ from retention.audit import Audit
 from retention.entries import Entry, entry_of
 from retention.erasures import ErasureHorizon
 from retention.errors import Superseded
-from retention.job import Completed, Failed, Job, Processing, Unfinished, Waiting, fail
+from retention.job import Completed, Failed, Job, Processing, TenantId, Unfinished, Waiting, fail
 from retention.keyring import Keyring
 from retention.keyspace import RECOGNITION
 from retention.queue import JobQueue
@@ -33,6 +33,8 @@ class Round(Struct, kw_only=True):
     rescued: int = 0
     expired: int = 0
     orphans: int = 0
+    hurried: bool = False
+    """Whether its time was up before all was cleared up that is over: then the next round is not to wait."""
 
 
 class Caretaker:
@@ -62,16 +64,18 @@ class Caretaker:
     async def round(self, token: str, *, during: timedelta) -> Round | None:
         """Do what is due now; None when another caretaker is at work.
 
-        `during` is how long the lock is held. Entries are attended to for half of it, the most overdue first,
-        and the next round goes on from there: however many jobs wait, audio is swept in every round.
+        `during` is how long the lock is held. Entries are attended to for half of it, what is over before what may
+        have been lost, the most overdue first, and the next round goes on from there: however many jobs wait, audio is
+        swept in every round.
         """
         if not await self._store.alone(token, during):
             return None
         enough = time.monotonic() + during.total_seconds() / 2
         done = Round()
-        while entries := await self._store.due(_BATCH):
-            await self._attend(entries, done)
+        while any(due := await self._store.due(_BATCH)):
+            await self._attend(due.over + due.looks, done)
             if time.monotonic() >= enough:
+                done.hurried = len(due.over) == _BATCH
                 break
         done.orphans = await self._sweep_audio()
         await self._erasures.tend()
@@ -100,12 +104,19 @@ class Caretaker:
                     pass  # it ended since it was found due
             looked.append((entry, job))
         lacking = await self._queue.lacking([job.id for job in unfinished])
-        missed = [job for job in unfinished if job.id in lacking]
-        for job, wrapped in zip(missed, await self._store.wrapped(list(map(entry_of, missed))), strict=True):
-            if await self._keyring.may_unwrap(job.tenant, wrapped, job.id):
-                done.rescued += await self._queue.put(job.tenant, job.id)
+        await self._rescue([job for job in unfinished if job.id in lacking], done)
         await self._store.look_again(looked, now=now)
         done.expired += await self._clear(over)
+
+    async def _rescue(self, missed: list[Unfinished], done: Round) -> None:
+        """Queue what may be worked on. Very much of one tenant's may be parked: each key is looked at once."""
+        may: dict[tuple[TenantId, bytes], bool] = {}
+        for job, wrapped in zip(missed, await self._store.wrapped(list(map(entry_of, missed))), strict=True):
+            under = job.tenant, wrapped.partition(b":")[0]
+            if under not in may:
+                may[under] = await self._keyring.may_unwrap(job.tenant, wrapped, job.id)
+            if may[under]:
+                done.rescued += await self._queue.put(job.tenant, job.id)
 
     async def _clear(self, over: list[Entry]) -> int:
         if over:

@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from redis.exceptions import (
 from retention.cell_settings import CellSettings
 from retention.errors import SettingsError, Unavailable
 from retention.private_files import read_secret
+
+AtOnce = Callable[..., Awaitable[list[Any]]]
+"""What `at_once` returns."""
 
 REPLY_WITHIN = 5.0
 """Seconds after which a silent Redis counts as gone. Longer than any blocking command we send."""
@@ -106,7 +110,7 @@ def script(redis: Redis, *names: str) -> AsyncScript:
     return redis.register_script("".join(parts.joinpath(f"{name}.lua").read_text() for name in names))
 
 
-def at_once(redis: Redis) -> Callable[..., Awaitable[list[Any]]]:
+def at_once(redis: Redis) -> AtOnce:
     """Return what does commands in one step, also while Redis is full, and returns their replies.
 
     `keys` and `members` are for `retention.erasures.erasing`.
@@ -119,6 +123,20 @@ def at_once(redis: Redis) -> Callable[..., Awaitable[list[Any]]]:
         return replies
 
     return do
+
+
+async def alone(do: AtOnce, lock: str, token: str, *, during: timedelta) -> bool:
+    """Take a lock for so long from now, or keep it, if it is the token's. Returns False while another holds it.
+
+    It spares work that is done twice, no more: whoever was held up may find another at it. Also while Redis is full.
+    """
+    life = during // timedelta(milliseconds=1)
+    with reaching_redis():
+        _, holder = await do(("SET", lock, token, "NX", "PX", life), ("GET", lock))
+        if holder != token.encode():
+            return False
+        (kept,) = await do(("PEXPIRE", lock, life))
+        return bool(kept)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What an operator does with tenant keys, and what follows from it: rewrapping, resuming, forgetting.
+"""What an operator does with tenant keys, and what follows from it: resuming, forgetting. Rewrapping is `rotation`.
 
 Every change of a key is one write onto the revision that was read. What follows is done by whoever sees that it is
 still to be done, as often as needed: a rotation ends, and a purged key's data goes, though every process broke off.
@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from retention import keys
+from retention import keys, keyspace
 from retention.audio import AudioStore
 from retention.audit import Audit, Doing
 from retention.chain import Event
-from retention.errors import KeyRefused, NotFound, Superseded, Unavailable
+from retention.errors import KeyRefused, NotFound, Superseded
 from retention.job import TenantId, Unfinished
 from retention.keyring import Keyring, check_value
 from retention.keys import COMMON, KeyId, KeyState, TenantKey
@@ -30,7 +30,7 @@ from retention.store import JobStore
 from retention.tenants import Tenants
 from retention.wrapped import WrappedKeys
 
-_ALONE_FOR = timedelta(seconds=60)
+_ALONE_FOR = timedelta(seconds=20)
 
 _log = structlog.get_logger()
 
@@ -147,29 +147,16 @@ class Custody:
         return await self._deactivated(key)
 
     async def tend(self, token: str) -> None:
-        """Do what is due: end keys at their date, purge destroyed ones, erase what those wrapped, end rotations.
+        """Do what is due: end keys at their date, purge destroyed ones, and erase what those wrapped.
 
         `token` names who does: of several workers one at a time is enough, and two would do no harm.
         """
-        if not await self._keys.alone(token, during=_ALONE_FOR):
+        if not await self._keys.alone(keyspace.KEYS_TENDED, token, during=_ALONE_FOR):
             return
-        now = await self._keys.now()
-        trouble: Unavailable | None = None
-        # Rotations last: they may take long, and need the root, and no date and no purge is to wait for either.
-        for step in (functools.partial(self._tend, now=now), self._go_on):
-            for key in await self._keys.all():
-                try:
-                    await step(key)
-                except (Superseded, NotFound):
-                    continue  # changed meanwhile, or gone: the next round sees to it
-                except Unavailable as error:
-                    trouble = error  # maybe of this key alone
-        if trouble:
-            raise trouble
+        await self._keys.each(self._deactivated, self._purge)  # dates first: to erase may take long
 
-    async def _tend(self, key: TenantKey, now: datetime) -> None:
-        key = await self._deactivated(key)
-        if key.is_past_its_grace(now):
+    async def _purge(self, key: TenantKey) -> None:
+        if key.is_past_its_grace(await self._keys.now()):
             async with self._recorded("volant.key.purge", key.id) as doing:
                 await self._keys.write(gone := keys.destroyed(key, purge_at=None))
                 doing.count = await self._shredding.shred(gone)
@@ -182,10 +169,6 @@ class Custody:
         if await self.rotation.count(key.id):
             async with self._recorded("volant.key.purge", key.id) as doing:
                 doing.count = await self._shredding.shred(key)
-
-    async def _go_on(self, key: TenantKey) -> None:
-        if not key.settled:
-            await self.rotation.rewrap(key.id)
 
     async def _deactivated(self, key: TenantKey) -> TenantKey:
         """Return a key as its date makes it, which is written if it has passed, by whoever is the first."""

@@ -1,5 +1,7 @@
 """What sets say of jobs, and where: all that is needed to clear up after one whose record is gone."""
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 from retention import keyspace
@@ -12,6 +14,15 @@ class Entry(Struct, frozen=True, kw_only=True):
     tenant: TenantId
     job: JobId
     customer: CustomerTag | None
+
+
+class Due(NamedTuple):
+    """Entries at which somebody must look now, the most overdue first."""
+
+    over: list[Entry]
+    """Those of jobs that are over, or past their deadline."""
+    looks: list[Entry]
+    """Those of jobs that may have been lost on their way."""
 
 
 def entry_of(job: Job) -> Entry:

@@ -121,19 +121,19 @@ class ErasureHorizon:
             for list_ in (keyspace.LOG, keyspace.EXPIRING):
                 for _, moment in await self._redis.zrangebyscore(list_, "-inf", now, start=0, num=1, withscores=True):
                     yield int(moment)
-            start = 0
-            while due := await self._redis.zrangebyscore(
-                keyspace.DUE, "-inf", now, start=start, num=_PAGE, withscores=True
-            ):
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for entry in (parse(member) for member, _ in due):
-                        pipe.exists(keyspace.job(entry.tenant, entry.job))
-                    there = await pipe.execute()
-                for (_, moment), is_there in zip(due, there, strict=True):
-                    if not is_there:
-                        yield int(moment)
-                        return
-                start += _PAGE
+            for least, zero in (0, 0), ("-inf", keyspace.LOOK):
+                start = 0
+                while due := await self._redis.zrangebyscore(
+                    keyspace.DUE, least, now - zero, start=start, num=_PAGE, withscores=True
+                ):
+                    async with self._redis.pipeline(transaction=False) as pipe:
+                        for entry in (parse(member) for member, _ in due):
+                            pipe.exists(keyspace.job(entry.tenant, entry.job))
+                        there = await pipe.execute()
+                    if 0 in there:
+                        yield int(due[there.index(0)][1]) + zero
+                        break
+                    start += _PAGE
 
     def _warn_of(self, snapshot: datetime | None) -> None:
         if snapshot and snapshot != self._told:

@@ -206,7 +206,11 @@ def bring_under(key_id: str, cell: str | None, begin: Callable[[Cell], Awaitable
         click.echo(f"{found.id} wraps with version {found.newest.number}")
         length = await custody.rotation.count(found.id)
         with click.progressbar(length=length, label="rewrapping", file=sys.stderr) as bar:
-            return await custody.rotation.rewrap(found.id, seen=bar.update)
+
+            async def seen(count: int) -> None:
+                bar.update(count)
+
+            return await custody.rotation.rewrap(found.id, seen)
 
     try:
         settled = with_retention(bring)

@@ -11,7 +11,13 @@ from typing import NamedTuple
 from retention.job import CustomerTag, JobId, TenantId
 
 DUE = "volant:due"
-"""Sorted set of everything somebody must look at: entries of jobs, scores in unix milliseconds."""
+"""Sorted set of everything somebody must look at: entries of jobs.
+
+A score is the moment at which a job is over, or fails, in unix milliseconds; or, less LOOK and thus below zero, the one
+at which somebody looks whether it is still on its way. So what is over never waits behind what is only looked at.
+"""
+
+LOOK = 10**13
 
 TENANTS = "volant:tenants"
 """Hash of tenant id to what is known of the tenant. A job is accepted only while its tenant is here."""
@@ -80,7 +86,10 @@ CARETAKER = "volant:caretaker"
 """The lock of the caretaker at work."""
 
 KEYS_TENDED = "volant:tenantkeys:tended"
-"""The lock of whoever tends the tenant keys."""
+"""The lock of whoever sees to the dates of tenant keys, and to what is purged."""
+
+KEYS_REWRAPPED = "volant:tenantkeys:rewrapped"
+"""The lock of whoever goes on with rotations."""
 
 REGISTRATIONS = "volant:callbacks:*"
 """Hashes of callback URLs, one for each tenant, by `registrations_of`."""

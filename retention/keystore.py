@@ -1,6 +1,7 @@
 """Tenant keys in Redis: one hash of records, each written onto the revision before."""
 
 import secrets
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -8,8 +9,8 @@ from msgspec import Struct
 from redis.asyncio import Redis
 
 from retention import keyspace
-from retention.connection import at_once, reaching_redis, script
-from retention.errors import KeyRefused, Superseded
+from retention.connection import alone, at_once, reaching_redis, script
+from retention.errors import KeyRefused, NotFound, Superseded, Unavailable
 from retention.job import JobId, TenantId
 from retention.keys import COMMON, KeyId, TenantKey
 
@@ -98,14 +99,23 @@ class TenantKeys:
         if not landed:
             raise Superseded(key.id)
 
-    async def alone(self, token: str, *, during: timedelta) -> bool:
-        """Take the lock of whoever tends the keys, unless another holds it."""
-        with reaching_redis():
-            _, holder = await self._at_once(
-                ("SET", keyspace.KEYS_TENDED, token, "NX", "PX", during // timedelta(milliseconds=1)),
-                ("GET", keyspace.KEYS_TENDED),
-            )
-        return bool(holder == token.encode())
+    async def each(self, *steps: Callable[[TenantKey], Awaitable[object]]) -> None:
+        """Take each step with every key, oldest first. Raises Unavailable at the end: it may be so of one key alone."""
+        trouble: Unavailable | None = None
+        for step in steps:
+            for key in await self.all():
+                try:
+                    await step(key)
+                except (Superseded, NotFound):
+                    continue  # changed meanwhile, or gone: the next round sees to it
+                except Unavailable as error:
+                    trouble = error
+        if trouble:
+            raise trouble
+
+    async def alone(self, lock: str, token: str, *, during: timedelta) -> bool:
+        """Take one of the locks of whoever tends the keys, or keep it; False while another holds it."""
+        return await alone(self._at_once, lock, token, during=during)
 
     async def remove(self, id_: KeyId, *, unless_known: bool = False) -> None:
         """Remove a tenant's own key with its versions, and its import token, for good: the tenant is gone.

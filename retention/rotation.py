@@ -4,12 +4,13 @@ Content is not touched. It is done as often as needed, by whichever process, unt
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import NamedTuple
 
 import structlog
 
-from retention import keys
+from retention import keys, keyspace
 from retention.audit import Audit
 from retention.errors import KeyDisabled, KeyUnavailable, NotFound, Superseded
 from retention.job import TenantId
@@ -19,6 +20,8 @@ from retention.keystore import TenantKeys
 from retention.log import failure
 from retention.tenants import Tenants
 from retention.wrapped import Wrapped, WrappedKeys
+
+_ALONE_FOR = timedelta(seconds=60)
 
 _log = structlog.get_logger()
 
@@ -77,11 +80,27 @@ class Rotation:
         """Return whose data keys there are, also of tenants that this cell does not know."""
         return await self._wrapped.tenants()
 
-    async def rewrap(self, id_: KeyId, seen: Callable[[int], object] = lambda _: None) -> bool:
+    async def go_on(self, token: str) -> None:
+        """Go on with every rotation that has not ended, which may take long: nothing else is to wait for it.
+
+        `token` names who does: of several workers one at a time is enough, and two would do no harm.
+        """
+
+        async def alone(_: int = 0) -> bool:
+            return await self._keys.alone(keyspace.KEYS_REWRAPPED, token, during=_ALONE_FOR)
+
+        async def step(key: TenantKey) -> None:
+            if not key.settled:
+                await self.rewrap(key.id, alone)
+
+        if await alone():
+            await self._keys.each(step)
+
+    async def rewrap(self, id_: KeyId, seen: Callable[[int], Awaitable[object]] | None = None) -> bool:
         """Bring all that a key is to wrap under its newest version, and drop older ones when that is done.
 
         `seen` is told how many more data keys were looked at. Content is not touched. Returns whether all is done:
-        what could not be opened, or was changed meanwhile, is left for another time. May run in several processes.
+        what could not be opened, or may not be brought now, is left for another time. May run in several processes.
         """
         if (key := await self._keys.get(id_)) is None:
             raise NotFound(f"key {id_}")
@@ -89,10 +108,7 @@ class Rotation:
             return key.settled
         whole = True
         for tenant in await self.owners(id_):
-            async for page in self._wrapped.of(tenant):
-                for each in page:
-                    whole &= await self._bring(each, key)
-                seen(len(page))
+            whole &= await self._bring_all(tenant, key, seen)
         if whole:
             with contextlib.suppress(Superseded):  # another version, its tenant is gone, or another process was first
                 async with self._audit.recording(
@@ -107,20 +123,32 @@ class Rotation:
         """Return whose data keys may be under a key. What a tenant with its own had before may be under the common."""
         return [TenantId(id_)] if id_ != COMMON else [tenant.id for tenant in await self._tenants.all()]
 
-    async def _bring(self, each: Wrapped, key: TenantKey) -> bool:
-        """Bring one data key where it is to be; tell whether it is there, or gone."""
+    async def _bring_all(
+        self, tenant: TenantId, key: TenantKey, seen: Callable[[int], Awaitable[object]] | None
+    ) -> bool:
+        """Bring what a tenant has where it is to be; tell whether all is there. Of what is not, the first is told."""
+        whole = True
+        async for page in self._wrapped.of(tenant):
+            for each in page:
+                try:
+                    await self._bring(each, key)
+                except (KeyDisabled, KeyUnavailable) as error:
+                    if whole:
+                        _log.warning("not rewrapped", tenant=tenant, key_id=key.id, job=each.subject, **failure(error))
+                    whole = False
+                    if isinstance(error, KeyDisabled):
+                        return False  # as it would be of the others: a key is, with all under it
+            if seen:
+                await seen(len(page))
+        return whole
+
+    async def _bring(self, each: Wrapped, key: TenantKey) -> None:
+        """Bring one data key where it is to be, unless it has gone. Raises KeyDisabled, KeyUnavailable."""
         wanted = key.id, key.newest.number
-        while True:
-            try:
-                name = name_of(each.key, each.subject)
-                if name == wanted or name[0] not in (key.id, COMMON):
-                    return True
-                rewrapped = await self._keyring.rewrap(each.key, each.tenant, each.subject)
-            except (KeyDisabled, KeyUnavailable) as error:
-                _log.warning("not rewrapped", tenant=each.tenant, job=each.subject, **failure(error))
-                return False
+        while (name := name_of(each.key, each.subject)) != wanted and name[0] in (key.id, COMMON):
+            rewrapped = await self._keyring.rewrap(each.key, each.tenant, each.subject)
             if await self._wrapped.replace(each, rewrapped):
-                return True
+                return
             if (again := await self._wrapped.read_again(each)) is None:
-                return True
+                return
             each = again

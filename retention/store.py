@@ -14,9 +14,9 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.cell_settings import HOME
-from retention.connection import at_once, reaching_redis, script
+from retention.connection import alone, at_once, reaching_redis, script
 from retention.delivery import delivery
-from retention.entries import Entry, entry_of, everywhere, lists, member, parse, places_of
+from retention.entries import Due, Entry, entry_of, everywhere, lists, member, parse, places_of
 from retention.errors import CustomerErased, LimitReached, Superseded, TenantGone, Unavailable, WrapRefused
 from retention.job import Completed, CustomerTag, Failed, Job, JobId, Processing, TenantId, Unfinished
 from retention.limits import QUOTAS, Limits
@@ -137,7 +137,7 @@ class JobStore:
         erased since it began, LimitReached when too much waits, and WrapRefused when its data key
         is wrapped by a key that may not wrap any more.
         """
-        expires, look = self._moments(job, now)
+        expires, due = self._moments(job, now)
         fields = dict(sealed or {})
         tells = b""
         if event := event_of(job):
@@ -170,7 +170,7 @@ class JobStore:
                     job.tenant,
                     _ms(job.created),
                     _ms(expires),
-                    _ms(look),
+                    due,
                     _ms(began or job.created),
                     queue.entry(job.id),
                     tells,
@@ -302,42 +302,42 @@ class JobStore:
             )
         return found
 
-    async def due(self, limit: int) -> list[Entry]:
-        """Return entries at which somebody must look now, the most overdue first."""
+    async def due(self, limit: int) -> Due:
+        """Return up to so many entries, those of jobs that are over before all others."""
         with reaching_redis():
             now = _ms(_moment(await self._redis.time()))
-            members = await self._redis.zrangebyscore(keyspace.DUE, "-inf", now, start=0, num=limit)
-        return list(map(parse, members))
+            over = await self._redis.zrangebyscore(keyspace.DUE, 0, now, start=0, num=limit)
+            left = limit - len(over)
+            looks = await self._redis.zrangebyscore(keyspace.DUE, "-inf", now - keyspace.LOOK, start=0, num=left)
+        return Due(list(map(parse, over)), list(map(parse, looks)))
 
     async def look_again(self, looked: list[tuple[Entry, Job | Damaged]], *, now: datetime) -> None:
         """Move entries in `due` to the next moment at which somebody must look."""
-        moments = [
-            (_ms(now + self._rescue_after if isinstance(job, Damaged) else self._moments(job, now)[1]), member(entry))
-            for entry, job in looked
-        ]
-        if moments:
+        look = _ms(now + self._rescue_after) - keyspace.LOOK
+        scores = {
+            member(entry): look if isinstance(job, Damaged) else self._moments(job, now)[1] for entry, job in looked
+        }
+        if scores:
             with reaching_redis():
-                await self._at_once(("ZADD", keyspace.DUE, "XX", *(item for pair in moments for item in pair)))
+                await self._at_once(
+                    ("ZADD", keyspace.DUE, "XX", *(word for name, score in scores.items() for word in (score, name)))
+                )
 
     async def alone(self, token: str, during: timedelta) -> bool:
-        """Take the caretaker's lock for so long, unless another holds it."""
-        with reaching_redis():
-            (taken,) = await self._at_once(
-                ("SET", keyspace.CARETAKER, token, "NX", "PX", during // timedelta(milliseconds=1))
-            )
-        return taken is not None
+        """Take the caretaker's lock for so long, or keep it; False while another holds it."""
+        return await alone(self._at_once, keyspace.CARETAKER, token, during=during)
 
-    def _moments(self, job: Job, now: datetime) -> tuple[datetime, datetime]:
-        """When the key expires, and when somebody must look at the job next."""
+    def _moments(self, job: Job, now: datetime) -> tuple[datetime, int]:
+        """Return when the key expires, and the score in `due`."""
         match job:
             case Completed() | Failed():
-                return job.expires, job.expires
+                return job.expires, _ms(job.expires)
             case _:
                 # An unfinished job fails at its deadline. Its key outlives that by as long again, for
                 # the case that no caretaker ran: a job must not vanish before it has failed.
-                patience = job.deadline - job.created
+                expires = job.deadline + (job.deadline - job.created)
                 look = now + self._rescue_after
-                return job.deadline + patience, min(look, job.deadline) if job.deadline > now else look
+                return expires, _ms(job.deadline) if now < job.deadline <= look else _ms(look) - keyspace.LOOK
 
 
 def _most(credential: Credential | None) -> list[float | str]:

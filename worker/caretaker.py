@@ -15,22 +15,26 @@ _log = structlog.get_logger()
 
 
 async def look_after(caretaker: Caretaker, *, token: str, every: timedelta) -> None:
-    """Make a round every so often, for as long as the task lives."""
+    """Make a round every so often, and at once if there was no time for all that is over, while the task lives."""
 
     async def make_round() -> None:
-        done = await caretaker.round(token, during=every / 2)
-        if done and (done.rescued or done.expired or done.orphans):
-            _log.info("round made", rescued=done.rescued, expired=done.expired, orphans=done.orphans)
+        while done := await caretaker.round(token, during=every / 2):
+            if done.rescued or done.expired or done.orphans:
+                _log.info("round made", rescued=done.rescued, expired=done.expired, orphans=done.orphans)
+            if not done.hurried:
+                break
 
     await _repeat(make_round, every)
 
 
 async def look_after_keys(custody: Custody, *, token: str, every: timedelta) -> None:
-    """See to what is due of keys every so often, for as long as the task lives.
+    """See to what is due of keys, and to rotations, every so often, for as long as the task lives.
 
-    Apart from the rounds: rewrapping all that a key has wrapped may take longer than they can wait.
+    Each apart: rewrapping all that a key has wrapped, or erasing it, may take longer than the others can wait.
     """
-    await _repeat(lambda: custody.tend(token), every)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_repeat(lambda: custody.tend(token), every))
+        group.create_task(_repeat(lambda: custody.rotation.go_on(token), every))
 
 
 async def _repeat(make_round: Callable[[], Awaitable[None]], every: timedelta) -> None:

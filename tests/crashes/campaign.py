@@ -165,7 +165,8 @@ class Campaign:
         await _work(cell, ledger, "completed")
         await _work(cell, ledger, "told")
         await cell.custody.tend("worker")
-        await self.world.redis.delete(keyspace.KEYS_TENDED)
+        await cell.custody.rotation.go_on("worker")
+        await self.world.redis.delete(keyspace.KEYS_TENDED, keyspace.KEYS_REWRAPPED)
         return Scene(name=name, snapshot=await self.world.snapshot(), ledger=ledger)
 
 

@@ -205,3 +205,4 @@ async def tend(cell: Cell, ledger: Ledger) -> None:
     purging = cell.tenant in ledger.purging
     with taking_away(cell, ledger, with_key=True) if purging else contextlib.nullcontext():
         await cell.custody.tend("worker")
+        await cell.custody.rotation.go_on("worker")

@@ -53,7 +53,7 @@ class Recovery:
         redis = self._cell.redis
         async for key in redis.scan_iter(f"{keyspace.IN_PROGRESS_PREFIX}*", count=1000):
             await redis.delete(key)
-        await redis.delete(keyspace.CARETAKER, keyspace.KEYS_TENDED)
+        await redis.delete(keyspace.CARETAKER, keyspace.KEYS_TENDED, keyspace.KEYS_REWRAPPED)
         for queue in (keyspace.RECOGNITION, keyspace.NOTIFICATION):
             for number, entry in enumerate(await redis.zrangebyscore(queue.name, 10**12, "+inf")):
                 await redis.zadd(queue.name, {entry: 10**12 + 1 + number})
@@ -83,10 +83,11 @@ class Recovery:
             orphan_after=timedelta(0),
         )
         for _ in range(2):
-            await self._cell.redis.delete(keyspace.CARETAKER, keyspace.KEYS_TENDED)
+            await self._cell.redis.delete(keyspace.CARETAKER, keyspace.KEYS_TENDED, keyspace.KEYS_REWRAPPED)
             await everything_is_due(self._cell)
             await caretaker.round("t", during=HOUR)
             await self._cell.custody.tend("t")
+            await self._cell.custody.rotation.go_on("t")
 
     async def _allow(self) -> None:
         """Let every key that can be used again be used again."""

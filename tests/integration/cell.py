@@ -147,7 +147,7 @@ class Cell:
     async def due(self, job: Job) -> int | None:
         """Return when somebody must look at the job, in unix milliseconds."""
         score = await self.redis.zscore(keyspace.DUE, keyspace.entry(job.tenant, job.id, job.customer))
-        return None if score is None else int(score)
+        return None if score is None else moment_of(score)
 
     async def queued(self) -> list[JobId]:
         return [JobId(id_.decode()) for id_ in await self.redis.zrange(keyspace.RECOGNITION.name, 0, -1)]
@@ -304,6 +304,11 @@ async def spoken(*pieces: bytes) -> AsyncIterator[bytes]:
     """Give audio as an upload does."""
     for piece in pieces:
         yield piece
+
+
+def moment_of(score: float) -> int:
+    """Return the moment of a score in `due`, in unix milliseconds."""
+    return int(score if score >= 0 else score + keyspace.LOOK)
 
 
 def milliseconds(moment: datetime) -> int:

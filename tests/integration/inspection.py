@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from retention import keyspace
 from retention.job import CustomerTag, JobId, TenantId
+from tests.integration.cell import moment_of
 
 _LOOK = """
 local function now()
@@ -80,7 +81,7 @@ async def contents(redis: Redis, tenant: TenantId, customer: CustomerTag) -> Con
         },
         forever={key.decode() for key in forever},
         listed=[keyspace.parse_entry(member)[1] for member in listed],
-        due={member.decode(): int(score) for member, score in _pairs(due)},
+        due={member.decode(): moment_of(float(score)) for member, score in _pairs(due)},
         queue={JobId(id_.decode()): float(score) for id_, score in _pairs(queue)},
         telling={JobId(entry.decode().removeprefix(keyspace.NOTIFICATION.prefix)) for entry in telling},
         of_customer={keyspace.parse_entry(member)[1] for member in of_customer},

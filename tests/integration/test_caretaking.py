@@ -1,13 +1,20 @@
 """The caretaker: rescues, deadlines and sweeps, by one caretaker at a time."""
 
+import asyncio
 import os
 import time
 from datetime import timedelta
+from unittest.mock import patch
 
 from retention import keyspace
 from retention.caretaking import Round
+from retention.ending import end
 from retention.job import Failed, JobId, Processing, TenantId, claim, complete, new_job_id
+from retention.keys import KeyId
+from retention.keystore import TenantKeys
 from tests.integration.cell import AUDIO, HOUR, RESCUE_AFTER, WEEK, Cell, milliseconds, spoken
+from tests.stack import wait_until
+from worker.caretaker import look_after
 
 LOCK = timedelta(seconds=5)
 NO_TIME = timedelta(milliseconds=1)
@@ -30,10 +37,12 @@ async def record(cell: Cell, tenant: TenantId, *, old: bool, id_: JobId | None =
 
 
 async def test_one_caretaker_is_at_work_at_a_time(cell: Cell) -> None:
-    """While one holds the lock, another's round does nothing; the lock goes by itself."""
-    assert await cell.caretaker.round("a", during=LOCK) is not None
-    assert await cell.caretaker.round("b", during=LOCK) is None
-    assert 0 < await cell.redis.pttl(keyspace.CARETAKER) <= 5000
+    """While one holds the lock, another's round does nothing; the lock goes by itself, unless its holder keeps it."""
+    for _ in range(2):
+        assert await cell.caretaker.round("a", during=LOCK) is not None
+        assert await cell.caretaker.round("b", during=LOCK) is None
+        assert 1000 < await cell.redis.pttl(keyspace.CARETAKER) <= 5000
+        await cell.redis.pexpire(keyspace.CARETAKER, 1000)
 
 
 async def test_an_accepted_job_that_nobody_queued_is_rescued(cell: Cell) -> None:
@@ -166,16 +175,71 @@ async def test_a_damaged_record_does_not_end_the_round(cell: Cell) -> None:
 
 async def test_a_round_is_bounded_and_the_next_one_goes_on(cell: Cell) -> None:
     """In no time a round attends to the most overdue alone, and yet sweeps audio; every round gets further."""
-    for number in range(500):
-        waiting = keyspace.entry(cell.tenant, (await cell.accepted(ago=HOUR)).id, None)
-        await cell.redis.zadd(keyspace.DUE, {waiting: number})
-    over = keyspace.entry(cell.tenant, new_job_id(), None)
-    await cell.redis.zadd(keyspace.DUE, {over: 500})
+    waiting = [await cell.accepted(ago=2 * HOUR - timedelta(seconds=number)) for number in range(500)]
     await record(cell, cell.tenant, old=True)
     assert await go_round(cell, during=NO_TIME) == Round(rescued=200, orphans=1)
+    assert set(await cell.queued()) == {job.id for job in waiting[:200]}
     assert await go_round(cell, during=NO_TIME) == Round(rescued=200)
-    assert await go_round(cell, during=NO_TIME) == Round(rescued=100, expired=1)
-    assert await cell.redis.zcount(keyspace.DUE, 0, 500) == 0
+    assert await go_round(cell, during=NO_TIME) == Round(rescued=100)
+    assert await go_round(cell) == Round()
+
+
+async def test_what_is_over_waits_behind_nothing_that_is_only_looked_at(cell: Cell) -> None:
+    """However many wait, and however long ago one should have looked: expired jobs and missed deadlines come first."""
+    for _ in range(250):
+        await cell.accepted(ago=HOUR)
+    late = await cell.begun(ago=WEEK)
+    await cell.store.write(late, now=late.deadline - timedelta(seconds=1))  # looked at until then
+    job = claim(await cell.accepted(ago=HOUR + timedelta(seconds=1)), now=late.deadline, holder="h1")
+    await cell.store.write(job, now=job.updated)
+    await cell.store.write(complete(job, now=job.created), now=job.created)
+    assert await go_round(cell, during=NO_TIME) == Round(expired=1, rescued=198)
+    assert isinstance(await cell.stored(late), Failed)
+
+
+async def test_a_round_that_had_no_time_for_all_that_is_over_says_so(cell: Cell) -> None:
+    """Then the next one is not to wait; for what is only looked at again it may."""
+    for number in range(401):
+        await cell.redis.zadd(keyspace.DUE, {keyspace.entry(cell.tenant, new_job_id(), None): number})
+        await cell.accepted(ago=HOUR)
+    assert await go_round(cell, during=NO_TIME) == Round(expired=200, hurried=True)
+    assert await go_round(cell, during=NO_TIME) == Round(expired=200, hurried=True)
+    assert await go_round(cell, during=NO_TIME) == Round(expired=1, rescued=199)
+    assert await go_round(cell, during=NO_TIME) == Round(rescued=200)
+
+
+async def test_the_round_after_one_that_had_no_time_begins_at_once(cell: Cell) -> None:
+    """And then they go on as they do."""
+    begun: list[timedelta] = []
+
+    async def no_time(token: str, *, during: timedelta) -> Round:
+        del token
+        begun.append(during)
+        return Round(hurried=len(begun) < 3)
+
+    async def all_begun() -> bool:
+        return len(begun) >= 3
+
+    with patch.object(cell.caretaker, "round", no_time):
+        task = asyncio.create_task(look_after(cell.caretaker, token="t", every=HOUR))
+        await wait_until(all_begun)
+        await end(task)
+    assert begun == [HOUR / 2] * 3
+
+
+async def test_a_batch_of_parked_jobs_costs_one_look_at_their_key(cell: Cell) -> None:
+    """Of each tenant, so that the jobs of one that is suspended hold up nobody; and none of them is queued."""
+    await cell.custody.create(cell.tenant)
+    other = cell.of((await cell.tenants.create("other", now=await cell.store.now())).id)
+    for _ in range(50):
+        await cell.deliverable(ago=HOUR)
+        await other.deliverable(ago=HOUR)
+    await cell.custody.disable(KeyId(cell.tenant))
+    with patch.object(TenantKeys, "of", autospec=True, side_effect=TenantKeys.of) as read:
+        assert await go_round(cell) == Round(rescued=50)
+    assert {tenant for _, tenant in (call.args for call in read.call_args_list)} == {cell.tenant, other.tenant}
+    assert read.call_count == 2
+    assert len(await cell.queued()) == 50
 
 
 async def test_damaged_records_do_not_hide_what_is_due_after_them(cell: Cell) -> None:

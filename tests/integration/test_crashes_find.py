@@ -103,13 +103,13 @@ def a_rotation_does_not_raise_the_minimum(patch: Patch) -> None:
 
 @shows("common", "rotate_common", "create_and_disable")
 def it_is_settled_though_something_was_not_brought(patch: Patch) -> None:
-    bring = Rotation._bring
+    bring = Rotation._bring_all
 
-    async def content(self: Rotation, each: Wrapped, key: TenantKey) -> bool:
-        await bring(self, each, key)
+    async def content(self: Rotation, tenant: TenantId, key: TenantKey, seen: Any) -> bool:
+        await bring(self, tenant, key, seen)
         return True
 
-    patch.setattr(Rotation, "_bring", content)
+    patch.setattr(Rotation, "_bring_all", content)
 
 
 def _without(patch: Patch, *places: str) -> None:
@@ -280,12 +280,12 @@ def what_was_rewrapped_meanwhile_is_not_looked_for(patch: Patch) -> None:
 
 @shows("own", "purge")
 def nothing_is_purged_by_time(patch: Patch) -> None:
-    tend = Custody._tend
+    purge = Custody._purge
 
-    async def timeless(self: Custody, key: TenantKey, now: Any) -> None:
-        await tend(self, replace(key, purge_at=None) if key.purge_at else key, now)
+    async def timeless(self: Custody, key: TenantKey) -> None:
+        await purge(self, replace(key, purge_at=None) if key.purge_at else key)
 
-    patch.setattr(Custody, "_tend", timeless)
+    patch.setattr(Custody, "_purge", timeless)
 
 
 @shows("own", "disable")

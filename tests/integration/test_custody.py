@@ -61,13 +61,17 @@ async def test_a_rotation_rewraps_everything_and_touches_no_content(cell: Cell, 
     """Jobs of each status, the log, registrations: under the new version alone, and the old one is gone."""
     before, audio = await contents(cell), {path: path.read_bytes() for path in cell.recordings()}
     seen: list[int] = []
+
+    async def note(count: int) -> None:
+        seen.append(count)
+
     assert (await cell.custody.rotate(COMMON)).minimum == 2
     assert await names(cell) == {(COMMON, 1)}
     assert await cell.custody.rotation.progress(await cell.custody.get(COMMON)) == (0, WRAPPED, ())
     assert await cell.custody.rotation.count(COMMON) == WRAPPED
     await all_opens(cell, everything)
     before = await contents(cell)
-    assert await cell.custody.rotation.rewrap(COMMON, seen.append)
+    assert await cell.custody.rotation.rewrap(COMMON, note)
     assert sum(seen) == WRAPPED
     assert await names(cell) == {(COMMON, 2)}
     key = await cell.custody.get(COMMON)
@@ -114,7 +118,7 @@ async def test_a_rotation_goes_on_where_it_was_broken_off(cell: Cell, everything
     assert not (await cell.custody.get(COMMON)).settled
     assert (await cell.custody.rotation.progress(await cell.custody.get(COMMON)))[0] == (break_at + 1) // 2
     await all_opens(cell, everything)
-    await cell.custody.tend("another worker")
+    await cell.custody.rotation.go_on("another worker")
     assert (await cell.custody.get(COMMON)).settled
     assert await names(cell) == {(COMMON, 2)}
     await all_opens(cell, everything)

@@ -172,12 +172,12 @@ def test_a_rotation_that_is_interrupted_is_gone_on_with(run: Run, act: Act, tena
     replaced = 0
     original = Rotation._bring
 
-    async def interrupting(self: Rotation, *args: object) -> bool:
+    async def interrupting(self: Rotation, *args: object) -> None:
         nonlocal replaced
         replaced += 1
         if replaced == 100:
             signal.raise_signal(signal.SIGINT)
-        return await original(self, *args)  # type: ignore[arg-type]
+        await original(self, *args)  # type: ignore[arg-type]
 
     with patch.object(Rotation, "_bring", interrupting):
         cut = run("key", "rotate", "common")
@@ -188,7 +188,7 @@ def test_a_rotation_that_is_interrupted_is_gone_on_with(run: Run, act: Act, tena
     assert found is not None
     assert 90 <= int(found[1]) < 250
     assert run("key", "rotate", "common").stdout == "common wraps with version 2\nall data is under it\n"
-    with patch.object(Rotation, "_bring", return_value=False):
+    with patch.object(Rotation, "_bring_all", return_value=False):
         assert "not all data is under it yet" in run("key", "rotate", "common").stdout
         assert run("key", "rotate", "common", "--again").stdout.startswith("common wraps with version 4\n")
     assert run("key", "rotate", "common").stdout == "common wraps with version 4\nall data is under it\n"
@@ -202,7 +202,7 @@ def test_it_is_said_whose_key_holds_a_rotation(run: Run, act: Act, tenant: Tenan
     quiet = run("tenant", "create", "nothing is to come under its key").stdout.strip()
     run("key", "create", quiet)
     run("key", "disable", quiet)
-    with patch.object(Rotation, "_bring", return_value=False):
+    with patch.object(Rotation, "_bring_all", return_value=False):
         run("key", "create", tenant)
         run("key", "rotate", "common")
     listed = run("key", "list").stdout
@@ -296,7 +296,7 @@ def test_of_several_imported_versions_each_is_brought_again(
     other = material.with_name("other.bin")
     other.touch(mode=0o600)
     other.write_bytes(os.urandom(32))
-    with patch.object(Rotation, "_bring", return_value=False):
+    with patch.object(Rotation, "_bring_all", return_value=False):
         brought(run, tenant, other)
     run("key", "destroy", tenant, "--yes")
     told = brought(run, tenant, other)[1]

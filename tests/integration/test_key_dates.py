@@ -117,8 +117,8 @@ def test_scripts_take_a_date_apart_as_it_was_written(redis_server: RedisServer, 
     client.close()
 
 
-async def test_no_date_and_no_purge_waits_for_the_root_or_for_a_rotation(cell: Cell) -> None:
-    """What cannot be rewrapped without it keeps nothing else back, and is told."""
+async def test_no_date_and_no_purge_waits_for_the_root(cell: Cell) -> None:
+    """Nor does a rotation for another, whose key cannot be had; that is told."""
     await cell.submit()
     await cell.custody.create(cell.tenant)  # the oldest of them; all that there is is to come under it
     destroyed, dated = [cell.of((await cell.tenants.create(name, now=await cell.jobs.now())).id) for name in "ab"]
@@ -127,11 +127,13 @@ async def test_no_date_and_no_purge_waits_for_the_root_or_for_a_rotation(cell: C
         await each.custody.create(each.tenant, expires=expires)
     await cell.custody.destroy(KeyId(destroyed.tenant), grace=timedelta(0))
     cell.keyring._unwrapped.clear()
-    with patch.object(FileRoot, "unwrap", side_effect=Unavailable("away")), pytest.raises(Unavailable, match="away"):
+    with patch.object(FileRoot, "unwrap", side_effect=Unavailable("away")):
         await cell.custody.tend("worker")
+        with pytest.raises(Unavailable, match="away"):
+            await cell.custody.rotation.go_on("worker")
     assert (await cell.custody.get(KeyId(destroyed.tenant))).purged
     assert await cell.stored(job) is None
     assert (await cell.custody.get(KeyId(dated.tenant))).state is KeyState.DEACTIVATED
     assert not (await cell.custody.get(KeyId(cell.tenant))).settled
-    await cell.custody.tend("worker")
+    await cell.custody.rotation.go_on("worker")
     assert (await cell.custody.get(KeyId(cell.tenant))).settled

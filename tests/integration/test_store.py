@@ -262,6 +262,6 @@ async def test_erasing_a_customers_job_takes_its_entry_in_due(cell: Cell) -> Non
     tag = CustomerTag("ab" * 32)
     job = accept(new_job_id(), cell.tenant, now=now, results_ttl=HOUR, patience=WEEK, customer=tag)
     await cell.store.write(job, now=now)
-    assert await cell.store.due(10) == []
+    assert not any(await cell.store.due(10))
     await cell.store.erase(entry_of(job))
     assert await cell.naming(job) == []
