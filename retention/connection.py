@@ -132,11 +132,10 @@ async def alone(do: AtOnce, lock: str, token: str, *, during: timedelta) -> bool
     """
     life = during // timedelta(milliseconds=1)
     with reaching_redis():
-        _, holder = await do(("SET", lock, token, "NX", "PX", life), ("GET", lock))
-        if holder != token.encode():
-            return False
-        (kept,) = await do(("PEXPIRE", lock, life))
-        return bool(kept)
+        taken, holder = await do(("SET", lock, token, "NX", "PX", life), ("GET", lock))
+        if taken:
+            return True
+        return bool(holder == token.encode() and await do(("PEXPIRE", lock, life)) == [1])
 
 
 @contextmanager

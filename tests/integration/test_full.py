@@ -217,7 +217,7 @@ async def test_keys_deny_and_are_taken_back(cell: Cell) -> None:
         await wait_until(is_ended)
         await all_opens(cell, everything)
         await cell.custody.rotate(COMMON)
-        await cell.custody.tend("t")
+        await cell.custody.rotation.go_on("t")
         assert (await cell.custody.get(COMMON)).settled
 
 
@@ -226,7 +226,7 @@ async def test_rotations_end(cell: Cell) -> None:
     await one_of_everything(cell)
     async with full(cell):
         version = await cell.custody.rotate(COMMON)
-        await cell.custody.tend("t")
+        await cell.custody.rotation.go_on("t")
         assert await names(cell) == {(COMMON, version.versions[-1].number)}
 
 
