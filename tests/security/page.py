@@ -143,7 +143,7 @@ PAGE = (
     ),
     Sentence(
         "Premium: storage and keys of one's own",
-        "a cell that no other tenant has, or had and was not deleted from: its Redis, audio store, root key and tenant key",
+        "a cell that no other tenant has, or had and was not deleted from: its Redis, audio, root key and tenant key",
         (
             "integration/test_cells::test_premium_is_alone_in_its_cell",
             "integration/test_cells_again::test_a_cell_with_data_of_one_who_was_deleted_is_refused",
@@ -163,6 +163,8 @@ PAGE = (
         (
             "acceptance/test_tls::test_a_tenant_is_served_where_the_operator_says",
             "unit/test_api_endpoints::test_the_listener_decides",
+            "unit/test_api_endpoints::test_a_tenant_is_served_in_its_networks",
+            "unit/test_api_endpoints::test_the_client_is_the_nearest_hop_that_is_no_proxy",
             "unit/test_api_endpoints::test_every_operation_is_refused_where_the_tenant_is_not_served",
             "unit/test_api_endpoints::test_a_body_is_not_read_where_the_tenant_is_not_served",
         ),
