@@ -48,7 +48,7 @@ def tenant() -> None:
     "--plan",
     type=_PLANS,
     default="plus",
-    help="plus: in a cell that tenants share; premium: in one that no other has, or had and was not deleted from. Default: plus.",
+    help="plus: in a cell that tenants share; premium: in a cell of its own. Default: plus.",
 )
 @click.option("--cell", default=HOME, help=f"The cell, by its name in the settings. Default: {HOME}.")
 def create_tenant(name: str, *, plan: Plan, cell: str) -> None:

@@ -66,6 +66,16 @@ async def test_nothing_is_stored_in_clear(cell: Cell) -> None:
     assert job.customer != cell.keyring.tag(TenantId("another"), "a-person@example.com")
 
 
+async def test_each_job_has_a_data_key_of_its_own(cell: Cell) -> None:
+    """Whoever has learned one opens one job; so it is also with equal jobs of one tenant and customer."""
+    keys = []
+    for job in [await cell.submit(customer="c") for _ in range(3)]:
+        async with cell.holding.hold(cell.tenant, job.id) as held:
+            assert held is not None
+            keys.append(held.key.raw())
+    assert len(set(keys)) == 3
+
+
 async def test_a_job_that_a_worker_holds_is_not_deleted(cell: Cell) -> None:
     """The delete is refused, and the job stays whole (spec 1.6)."""
     job = await cell.submit()

@@ -38,6 +38,7 @@ PAGE = (
             "unit/test_seal_vectors::test_what_was_changed_is_refused",
             "unit/test_seal_reference::test_the_reference_opens_what_we_seal",
             "integration/test_keyring::test_a_wrapped_key_opens_in_its_own_place_alone",
+            "integration/test_service::test_each_job_has_a_data_key_of_its_own",
         ),
     ),
     Sentence(
@@ -67,6 +68,7 @@ PAGE = (
             "security/test_strangers::test_every_answer_is_the_same",
             "security/test_strangers::test_no_route_is_left_out",
             "security/test_strangers::test_no_question_takes_more_messages_to_redis",
+            "security/test_plans::test_tenants_of_plus_are_told_apart_by_the_context_of_what_is_sealed",
             "integration/test_sandbox::test_a_child_touches_nothing_of_the_same_user",
         ),
     ),
@@ -76,6 +78,7 @@ PAGE = (
         (
             "acceptance/test_audit::test_the_log_tells_everything_and_holds_nothing",
             "acceptance/test_audit::test_nothing_is_deleted_while_the_log_is_broken",
+            "integration/test_audit_crashes::test_the_log_says_what_can_be_concluded",
             "integration/test_audit_edits::test_whatever_is_edited_is_seen",
             "integration/test_audit_tampering::test_a_forged_end_is_seen",
             "integration/test_audit_tampering::test_nothing_of_a_log_is_put_back_once_another_was_begun",
@@ -122,6 +125,8 @@ PAGE = (
         (
             "integration/test_key_cli::test_a_key_is_led_through_its_life",
             "integration/test_key_cli::test_a_customer_brings_a_key",
+            "unit/test_byok::test_what_is_bad_is_refused_in_the_same_words_after_the_same_work",
+            "integration/test_key_dates::test_a_date_counts_although_no_worker_runs",
             "integration/test_custody::test_a_rotation_rewraps_everything_and_touches_no_content",
             "integration/test_key_imports::test_a_destroyed_imported_key_takes_the_same_material_alone",
             "acceptance/test_disabled_keys::test_disabling_a_key_bites_and_enabling_it_lets_work_go_on",
@@ -139,8 +144,10 @@ PAGE = (
     ),
     Sentence(
         "Premium: storage and keys of one's own",
-        "a cell that no other tenant has, or had and was not deleted from: its Redis, audio store, root key and tenant key",
+        "a cell that no other tenant has, or had and was not deleted from: its Redis, audio, root key and tenant key",
         (
+            "integration/test_cells::test_premium_is_alone_in_its_cell",
+            "integration/test_cells_again::test_a_cell_with_data_of_one_who_was_deleted_is_refused",
             "security/test_plans::test_nothing_of_one_cell_opens_with_all_the_keys_of_another",
             "security/test_plans::test_a_cell_knows_nothing_of_the_tenants_of_another",
             "security/test_plans::test_the_root_key_of_one_cell_opens_no_other",
@@ -157,6 +164,8 @@ PAGE = (
         (
             "acceptance/test_tls::test_a_tenant_is_served_where_the_operator_says",
             "unit/test_api_endpoints::test_the_listener_decides",
+            "unit/test_api_endpoints::test_a_tenant_is_served_in_its_networks",
+            "unit/test_api_endpoints::test_the_client_is_the_nearest_hop_that_is_no_proxy",
             "unit/test_api_endpoints::test_every_operation_is_refused_where_the_tenant_is_not_served",
             "unit/test_api_endpoints::test_a_body_is_not_read_where_the_tenant_is_not_served",
         ),
@@ -166,6 +175,7 @@ PAGE = (
         "`request_log`, off by default; `X-Watson-Learning-Opt-Out` and `--learning-opt-out`: either is enough",
         (
             "acceptance/test_request_log::test_a_log_that_is_off_keeps_nothing",
+            "unit/test_settings::test_the_defaults_agree_with_each_other",
             "acceptance/test_request_log::test_exactly_what_may_be_kept_is_there",
             "acceptance/test_request_log::test_whatever_is_erased_leaves_nothing",
         ),
@@ -197,6 +207,8 @@ PAGE = (
             "acceptance/test_browser::test_a_page_that_may_use_the_api_can_do_all_that_a_client_does",
             "acceptance/test_browser::test_a_page_that_may_not_use_the_api_is_stopped_by_its_browser",
             "unit/test_api_cors::test_off_there_is_no_such_thing",
+            "unit/test_api_cors::test_credentials_and_private_networks_are_never_granted",
+            "unit/test_settings::test_the_defaults_agree_with_each_other",
         ),
     ),
 )

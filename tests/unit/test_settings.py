@@ -20,12 +20,13 @@ def test_every_setting_is_documented(name: str) -> None:
 
 
 def test_the_defaults_agree_with_each_other() -> None:
-    """Volant starts without any setting; results are kept for a week (spec 2.3)."""
+    """Volant starts without any setting; results are kept for a week (spec 2.3); nothing is logged, no page let in."""
     settings = load({})
     assert settings.results_ttl == timedelta(days=7)
     assert settings.patience == timedelta(days=7)
     assert settings.max_upload == 1_073_741_824
     assert (settings.request_log, settings.request_log_retention) == (False, timedelta(days=30))
+    assert settings.cors_origins == ""
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:
