@@ -4,7 +4,8 @@ A refusal is remembered for whoever presents the same credential: until there is
 next request is refused without being looked at. Refusals of one credential leave at a steady pace, so that a client
 which repeats them at once waits in a queue of its own. So do its brief requests, and of its uploads the beginnings,
 each piece of audio and the last look at the credential: one of them is served at a time, and what waits for the client
-or for a store is in nobody's way. Each process does so for itself, in memory.
+or for a store is in nobody's way. Who leaves many answers untaken waits for himself. Each process does so for itself,
+in memory.
 """
 
 import asyncio
@@ -34,6 +35,9 @@ AT_ONCE = 1
 """Requests of a credential that are served at once; further ones wait for each other. The event loop then has no
 more of them before whatever another's request waits for."""
 
+UNREAD = 32
+"""Answers to a credential that are made and not taken yet, at most: each is in memory. Further requests wait."""
+
 PATIENCE = 1.0
 """Seconds that a request waits for others of its credential at most: what they wait for may be away."""
 
@@ -62,18 +66,27 @@ class _Refused:
     waiting: int = 0
 
 
+class _Places:
+    """Those of a credential."""
+
+    def __init__(self) -> None:
+        self.served = asyncio.Semaphore(AT_ONCE)
+        self.unread = asyncio.Semaphore(UNREAD)
+
+
 class Turn:
     """A place among those of a credential that are served at once: taken or not, left and taken again."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
+    def __init__(self, places: _Places) -> None:
         self._places = places
         self._taken = False
+        self._is_unread = False
 
     async def take(self) -> None:
         """Wait for it, but not for long."""
         try:
             async with asyncio.timeout(PATIENCE):
-                self._taken = await self._places.acquire()
+                self._taken = await self._places.served.acquire()
         except TimeoutError:
             pass
 
@@ -81,7 +94,7 @@ class Turn:
         """Let the next one be served, if it was taken."""
         if self._taken:
             self._taken = False
-            self._places.release()
+            self._places.served.release()
 
     async def spend(self, size: int) -> None:
         """Keep it for as long as so many bytes may take, and then leave it."""
@@ -95,13 +108,24 @@ class Turn:
         yield
         await self.take()
 
+    async def reserve(self) -> None:
+        """Wait until the client has taken enough of its other answers. The answer counts as not taken from now on."""
+        async with self.left():
+            self._is_unread = await self._places.unread.acquire()
+
+    def read(self) -> None:
+        """Count the answer no more: it was taken, or never will be."""
+        if self._is_unread:
+            self._is_unread = False
+            self._places.unread.release()
+
 
 class Admission:
     """Who was refused lately, and who is being served."""
 
     def __init__(self) -> None:
         self._refused: OrderedDict[_Name, _Refused] = OrderedDict()
-        self._places: WeakValueDictionary[bytes, asyncio.Semaphore] = WeakValueDictionary()
+        self._places: WeakValueDictionary[bytes, _Places] = WeakValueDictionary()
 
     @asynccontextmanager
     async def watch(
@@ -115,7 +139,7 @@ class Admission:
         name = (digest, counts)
         refused = self._known(name)
         if refused is None:
-            turn = Turn(self._places.setdefault(digest, asyncio.Semaphore(AT_ONCE)))
+            turn = Turn(self._places.setdefault(digest, _Places()))
             try:
                 if not long:
                     await turn.take()

@@ -35,6 +35,8 @@ def authenticated(handler: Handler, counts: Count, *, long: bool = False) -> Han
         header = request.headers.get("Authorization", "")
         async with request.app[ADMISSION].watch(request, _name(request, header), counts, long=long) as request[TURN]:
             await admit(request, await _credential(request, counts))
+            if not long:
+                await request[TURN].reserve()
             try:
                 return await handler(request)
             except KeyDisabled:

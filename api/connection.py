@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import LineTooLong
 from api import cors, problems
 from api.admission import BANDWIDTH
 from api.app import TRANSACTION_HEADER, hsts
+from api.context import TURN
 from api.crowd import Crowd
 from api.endpoints import Endpoint
 from api.tls import Certificates
@@ -184,9 +185,13 @@ class Connection(web.RequestHandler):
         """Send the answer, say so if it is the last one of the connection, and take in what is left of its request."""
         if self._is_last:
             resp.force_close()
-        if isinstance(resp, web.Response):
-            await self._send(request, resp)
-        answered = await super().finish_response(request, resp, start_time)
+        try:
+            if isinstance(resp, web.Response):
+                await self._send(request, resp)
+            answered = await super().finish_response(request, resp, start_time)
+        finally:
+            if isinstance(request, web.Request) and TURN in request:
+                request[TURN].read()
         self._is_answered = True
         if not self._messages:
             self._crowd.answer(self)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from api import connection, crowd
+from api import admission, connection, crowd
 from retention.job import accept, new_job_id
 from tests.stack import wait_until
 from tests.unit.fake_retention import ALICE, KEY, NOW, WAV, Api, hang_up, serving
@@ -95,6 +95,28 @@ async def test_who_does_not_take_an_answer_is_not_waited_for(
 
         assert not await nobody_served()
         await wait_until(nobody_served)
+
+
+async def test_who_does_not_take_answers_gets_no_more_of_them(
+    monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]
+) -> None:
+    """Until some are taken, or their connections are lost: the others are not even made."""
+    monkeypatch.setattr(admission, "UNREAD", 3)
+    async with serving(**over) as api, opened(api, 6) as (other, *connections):
+        have_large_list(api, 32 * MIB)
+        for _, writer in connections:
+            writer.write(LIST)
+        made = [asyncio.create_task(reader.readline()) for reader, _ in connections]
+
+        async def are_made(number: int) -> bool:
+            return sum(each.done() for each in made) == number
+
+        await wait_until(lambda: are_made(3))
+        await answer_to(other, LIVE)
+        assert await are_made(3)
+        [first, *_] = [writer for each, (_, writer) in zip(made, connections, strict=True) if each.done()]
+        first.transport.abort()
+        await wait_until(lambda: are_made(4))
 
 
 @pytest.mark.parametrize(
