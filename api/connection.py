@@ -36,6 +36,9 @@ DRAIN_FOR = timedelta(seconds=30)
 LINE_LENGTH = 1 << 16
 """The longest request line, in bytes: `keywords` may hold very many (spec 1.3)."""
 
+HEAD_LENGTH = 2 * LINE_LENGTH
+"""The longest head that comes in pieces, in bytes, not counting the first: it waits in memory until it has come."""
+
 GOODBYE_WITHIN = 5.0
 """Seconds that a client has to take what is left and to end TLS, before its connection is cut."""
 
@@ -72,6 +75,7 @@ class Connection(web.RequestHandler):
         "_cors_origins",
         "_crowd",
         "_drain",
+        "_head_size",
         "_head_timer",
         "_heard",
         "_is_answered",
@@ -105,6 +109,7 @@ class Connection(web.RequestHandler):
         self._certificates = certificates
         self._drain = drain
         self._head_timer: asyncio.TimerHandle | None = None
+        self._head_size = 0
         self._is_last = False
         self._is_answered = False
         self._is_refused = False
@@ -134,7 +139,7 @@ class Connection(web.RequestHandler):
             self.finish()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in, and see to it that a head which has begun also ends, however slowly it trickles."""
+        """Take bytes in, and see to it that a head which has begun also ends, however slowly or long it trickles."""
         if self._is_refused:
             self._pause_transport_reading()
             if self._heard is not None and not self._heard.done():
@@ -146,7 +151,12 @@ class Connection(web.RequestHandler):
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None and data:
                 self._head_timer = self._loop.call_later(HEAD_WITHIN.total_seconds(), self.force_close)
-            return
+                self._head_size = 0
+            else:
+                self._head_size += len(data)
+            if self._head_size <= HEAD_LENGTH:
+                return
+            super().data_received(b"\0")  # no head goes on so: the parser gives up, and that is answered
         self._stop_timer()
         if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
             # The parser gave up, and if in the middle of a body, it has told only the request behind it.

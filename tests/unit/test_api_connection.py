@@ -213,3 +213,14 @@ async def test_there_are_never_more_connections_than_files_may_be_open(monkeypat
             await answer_to(each, LIVE)
         async with opened(api, 1):
             await wait_until(lambda: only_ended(first[0], first))
+
+
+async def test_a_head_without_end_is_refused_early(over: dict[str, Any]) -> None:
+    """In words, and long before its lines are too many for the parser: until its end it waits in memory."""
+    async with serving(**over) as api, opened(api, 1) as [(reader, writer)]:
+        writer.write(LIVE.removesuffix(b"\r\n"))
+        for _ in range(100):
+            writer.write(b"X-More: " + b"x" * 7000 + b"\r\n")
+        answer = await reader.readuntil(b"}")
+        assert answer[9:12] == b"400"
+        assert b"or its head is too long" in answer
