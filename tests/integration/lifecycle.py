@@ -201,8 +201,9 @@ class Lifecycle(Machine):
     @anybody_has_read
     @rule(record=RECORD, long_ago=st.booleans(), completes=st.booleans())
     def write(self, record: Job, *, long_ago: bool, completes: bool) -> None:
-        """Move any record that anybody ever held; what was completed long ago is over with that."""
-        now = self.now() - (2 * WEEK if long_ago else timedelta(0))
+        """Move any record that anybody ever held; what ended long ago is over with that."""
+        ends = completes is not isinstance(record, Waiting)  # a notification that was to begin so long ago were dead
+        now = self.now() - (2 * WEEK if long_ago and ends else timedelta(0))
         moved: Job
         match record:
             case Waiting():
