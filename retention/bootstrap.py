@@ -142,7 +142,8 @@ async def _open_cell(settings: Settings, name: str, *, role: Role, egress: Egres
     """Open a cell. With `wait`, its Redis is waited for; else Unavailable is raised."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would put keys and audio on the disk, in clear
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is for what calls select()
+    with contextlib.suppress(ValueError, OSError):  # what was inherited may be more than the kernel lets be set
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # the usual 1024 is for what calls select()
     own = settings.of_cell(name)
     patient = role in ("worker", "notifier")
     async with _root(own) as root, connect(own, retries=0 if patient else 3) as redis:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
@@ -34,6 +34,10 @@ from retention.private_files import read_secret
 
 AtOnce = Callable[..., Awaitable[list[Any]]]
 """What `at_once` returns."""
+
+T = TypeVar("T")
+
+_BATCH = 1000
 
 REPLY_WITHIN = 5.0
 """Seconds after which a silent Redis counts as gone. Longer than any blocking command we send."""
@@ -125,17 +129,23 @@ def at_once(redis: Redis) -> AtOnce:
     return do
 
 
-async def alone(do: AtOnce, lock: str, token: str, *, during: timedelta) -> bool:
-    """Take a lock for so long from now, or keep it, if it is the token's. Returns False while another holds it.
+def batches(words: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Give what a command is to have in parts, for `at_once`: Lua's stack has no room for 8,000 words."""
+    return (words[start : start + _BATCH] for start in range(0, len(words), _BATCH))
+
+
+async def alone(do: AtOnce, lock: str, token: str, *, during: timedelta, prolong: bool = False) -> bool:
+    """Take a lock for so long, unless it is the token's already. Returns False while another holds it.
 
     It spares work that is done twice, no more: whoever was held up may find another at it. Also while Redis is full.
+    Only who gets on may `prolong` what he has, for so long from now: else one that fails would keep it from all others.
     """
     life = during // timedelta(milliseconds=1)
     with reaching_redis():
         taken, holder = await do(("SET", lock, token, "NX", "PX", life), ("GET", lock))
-        if taken:
-            return True
-        return bool(holder == token.encode() and await do(("PEXPIRE", lock, life)) == [1])
+        if taken or holder != token.encode():
+            return bool(taken)
+        return not prolong or await do(("PEXPIRE", lock, life)) == [1]
 
 
 @contextmanager

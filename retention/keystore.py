@@ -113,9 +113,9 @@ class TenantKeys:
         if trouble:
             raise trouble
 
-    async def alone(self, lock: str, token: str, *, during: timedelta) -> bool:
-        """Take one of the locks of whoever tends the keys, or keep it; False while another holds it."""
-        return await alone(self._at_once, lock, token, during=during)
+    async def alone(self, lock: str, token: str, *, during: timedelta, prolong: bool = False) -> bool:
+        """Take one of the locks of whoever tends the keys, or have it already; False while another holds it."""
+        return await alone(self._at_once, lock, token, during=during, prolong=prolong)
 
     async def remove(self, id_: KeyId, *, unless_known: bool = False) -> None:
         """Remove a tenant's own key with its versions, and its import token, for good: the tenant is gone.

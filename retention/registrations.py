@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from retention import keyspace
 from retention.audit import Audit
 from retention.cell_settings import HOME
-from retention.connection import reaching_redis, script
+from retention.connection import batches, reaching_redis, script
 from retention.erasures import erasing
 from retention.errors import CustomerErased, KeyUnavailable, Superseded, TenantGone, Unavailable, Unsealable
 from retention.job import CustomerTag, RegistrationId, TenantId
@@ -180,10 +180,10 @@ class Registrations:
             if labelled:
                 await self._drop(tenant, *labelled)
 
-    async def remove_all(self, tenant: TenantId) -> None:
-        """Take back all registrations of a tenant."""
+    async def remove_all(self, tenant: TenantId) -> bool:
+        """Take back all registrations of a tenant; tell whether there were any."""
         with reaching_redis():
-            await self._erase(("DEL", keyspace.registrations_of(tenant)))
+            return await self._erase(("DEL", keyspace.registrations_of(tenant))) == [1]
 
     async def all(self, tenant: TenantId) -> list[Registration]:
         """Return a tenant's registrations, oldest first."""
@@ -267,8 +267,8 @@ class Registrations:
 
     async def _drop(self, tenant: TenantId, *tags: str | bytes) -> int:
         """Take registrations back by the tags of their URLs. Returns how many there were."""
-        (dropped,) = await self._erase(("HDEL", keyspace.registrations_of(tenant), *tags))
-        return int(dropped)
+        key = keyspace.registrations_of(tenant)
+        return sum(await self._erase(*(("HDEL", key, *batch) for batch in batches(tags))))
 
     async def _stored(self, tenant: TenantId, url_tag: str) -> bytes:
         with reaching_redis():

@@ -86,8 +86,9 @@ class Rotation:
         `token` names who does: of several workers one at a time is enough, and two would do no harm.
         """
 
-        async def alone(_: int = 0) -> bool:
-            return await self._keys.alone(keyspace.KEYS_REWRAPPED, token, during=_ALONE_FOR)
+        async def alone(seen: int = 0) -> bool:
+            lock = keyspace.KEYS_REWRAPPED
+            return await self._keys.alone(lock, token, during=_ALONE_FOR, prolong=seen > 0)
 
         async def step(key: TenantKey) -> None:
             if not key.settled:
@@ -110,7 +111,10 @@ class Rotation:
         for tenant in await self.owners(id_):
             whole &= await self._bring_all(tenant, key, seen)
         if whole:
-            with contextlib.suppress(Superseded):  # another version, its tenant is gone, or another process was first
+            # Another version, its tenant is gone, or another process was first.
+            with contextlib.suppress(Superseded, NotFound):
+                if id_ != COMMON:
+                    await self._tenants.get(TenantId(id_))
                 async with self._audit.recording(
                     "volant.key.ack-rotate", tenant="" if id_ == COMMON else id_, target=id_
                 ):

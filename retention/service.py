@@ -148,11 +148,11 @@ class JobService:
             await self._store.erase(*entries)
             erased += len(entries)
             doing.count += len(entries)
-        await self._registrations.remove_all(tenant)
+        was_told = await self._registrations.remove_all(tenant)
         await self._audio.remove_tenant(tenant)
-        await self._log.erase_tenant(tenant)
+        logged = await self._log.erase_tenant(tenant)
         await self._quotas.forget(tenant)
-        if known is None and not erased:
+        if known is None and not (erased or was_told or logged):
             raise NotFound(tenant)
 
     async def erase_customer(

@@ -324,7 +324,7 @@ class JobStore:
                 )
 
     async def alone(self, token: str, during: timedelta) -> bool:
-        """Take the caretaker's lock for so long, or keep it; False while another holds it."""
+        """Take the caretaker's lock for so long, or have it already; False while another holds it."""
         return await alone(self._at_once, keyspace.CARETAKER, token, during=during)
 
     def _moments(self, job: Job, now: datetime) -> tuple[datetime, int]:

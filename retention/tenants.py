@@ -28,7 +28,7 @@ from retention.acting import act_as_key
 from retention.audit import Audit
 from retention.cell_settings import HOME
 from retention.chain import Event
-from retention.connection import at_once, reaching_redis, script
+from retention.connection import at_once, batches, reaching_redis, script
 from retention.errors import CellRefused, LimitReached, NotFound, Superseded
 from retention.job import TenantId
 from retention.limits import MOST, Count, Limits
@@ -167,7 +167,7 @@ class Tenants:
             gone, *_ = await self._at_once(
                 ("HGET", keyspace.TENANTS, tenant),
                 ("HDEL", keyspace.TENANTS, tenant),
-                *([("HDEL", keyspace.API_KEYS, *(key.id for key in keys))] if keys else []),
+                *(("HDEL", keyspace.API_KEYS, *batch) for batch in batches([key.id for key in keys])),
             )
         return None if gone is None else _tenant(gone)
 

@@ -46,7 +46,9 @@ for i, rate in ipairs(rates) do
 end
 if wait < 1 then
   wait = 0
-  even_if_full() -- whoever is let in may want to erase
+  if next(full) then
+    even_if_full() -- whoever is let in may want to erase
+  end
   for i, at in pairs(full) do
     redis.call('SET', KEYS[2 + i], string.format('%.0f', at), 'PX', math.ceil((at - now) / 1000) + ARGV[7])
   end

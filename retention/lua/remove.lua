@@ -12,8 +12,9 @@ if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'revision') ~= ARGV[1] then
 end
 local there = redis.call('EXISTS', KEYS[1])
 local hashes = tonumber(ARGV[3])
--- One that ran out was to be looked at in that moment.
-note_erasure(KEYS[#KEYS - 1], there == 0 and redis.call('ZSCORE', KEYS[hashes + 1], ARGV[2]) or nil)
+-- One that ran out was to be looked at in that moment; a score below 0 is less by 10^13.
+local due = there == 0 and tonumber(redis.call('ZSCORE', KEYS[hashes + 1], ARGV[2]) or nil)
+note_erasure(KEYS[#KEYS - 1], due and (due < 0 and due + 1e13 or due) or nil)
 for i = 1, hashes do
   redis.call('DEL', KEYS[i])
 end

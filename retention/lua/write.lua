@@ -59,7 +59,7 @@ if n == 1 then
   redis.call('HSET', KEYS[9], id, ARGV[12] .. '/' .. ARGV[13])
 end
 
-even_if_full() -- a first revision has been refused above; no worker takes up a job then, so it is one in hand, or fails
+even_if_full() -- a first revision has been refused above; a later one is of a job in hand, or of one that fails
 redis.call('HSET', KEYS[1], 'revision', ARGV[1], 'record', ARGV[2])
 for i = 21, #ARGV, 2 do
   if ARGV[i + 1] == '' then

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from retention import keyspace
 from retention.errors import CellRefused, NotFound, Unavailable
 from retention.job import TenantId
 from tests.integration.installation import Installation, crashes, finish
@@ -99,3 +100,17 @@ async def test_whoever_has_a_cell_after_a_deletion_that_broke_off_finds_nothing_
 
     assert await crashes(delete, look) > refused > 5
     assert (await keys_of(installation, gone), audio_of(installation, gone)) == ([], [])
+
+
+async def test_a_deletion_says_that_it_has_taken_what_nobody_knew_of(installation: Installation) -> None:
+    """A callback URL of a tenant that neither home nor the cell knows: to give the deletion is what was advised."""
+    tenant = installation.tenant
+    await installation.move("acme")
+    await installation.register()
+    for redis in installation.home_redis, installation.acme_redis:
+        await redis.hdel(keyspace.TENANTS, tenant)
+    with pytest.raises(CellRefused, match=f"`volant tenant delete {tenant}`"):
+        await create(installation)
+    assert await installation.retention.tenancy.delete(tenant) == 0
+    assert await keys_of(installation, tenant) == []
+    assert await create(installation)

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from retention import imports, keyspace
+from retention.entries import entry_of
 from retention.errors import KeyRefused
 from retention.job import Completed, Submission
 from tests.integration.cell import HOUR, SUBMISSION, Cell
@@ -174,3 +175,15 @@ async def test_unfinished_jobs_that_nobody_looks_at_are_no_erasure(files: Files,
     assert (await cell.erasures.status()).oldest is None
     await cell.redis.delete(keyspace.job(cell.tenant, jobs[1].id))
     assert (await cell.erasures.status()).oldest == datetime.fromtimestamp(1, UTC)
+
+
+async def test_what_ran_out_unread_counts_from_when_it_was_to_be_looked_at(cell: Cell) -> None:
+    """It has the score of a look, which is less by very much."""
+    job = await cell.accepted()
+    [due] = await cell.redis.zrange(keyspace.DUE, 0, -1)
+    looked = await cell.store.now() - HOUR
+    await cell.redis.zadd(keyspace.DUE, {due: round(looked.timestamp() * 1000) - keyspace.LOOK})
+    await cell.redis.delete(keyspace.job(cell.tenant, job.id))
+    await cell.redis.delete(keyspace.ERASURES)
+    await cell.store.clear(entry_of(job))
+    assert int(await cell.redis.hget(keyspace.ERASURES, "since")) == round(looked.timestamp() * 1000)

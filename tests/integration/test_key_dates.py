@@ -11,7 +11,9 @@ from hypothesis import given, strategies as st
 from redis.asyncio import Redis
 
 from deploy.processes import RedisServer
+from retention import keyspace
 from retention.errors import KeyDisabled, KeyRefused, Unavailable, WrapRefused
+from retention.job import TenantId
 from retention.keys import KeyId, KeyState
 from retention.keystore import TenantKeys
 from retention.roots.file import FileRoot
@@ -137,3 +139,28 @@ async def test_no_date_and_no_purge_waits_for_the_root(cell: Cell) -> None:
     assert not (await cell.custody.get(KeyId(cell.tenant))).settled
     await cell.custody.rotation.go_on("worker")
     assert (await cell.custody.get(KeyId(cell.tenant))).settled
+
+
+async def test_a_key_whose_tenant_has_gone_holds_up_no_other(cell: Cell) -> None:
+    """A deletion that broke off left it: its date and grace are passed over, and not in the log again and again."""
+    others = [(await cell.tenants.create(name, now=await cell.jobs.now())).id for name in "abcd"]
+    soon = await cell.jobs.now() + timedelta(milliseconds=300)
+    dated, destroyed, dated_later, destroyed_later = map(KeyId, others)
+    for id_ in dated, dated_later:
+        await cell.custody.create(TenantId(id_), expires=soon)
+    for id_ in destroyed, destroyed_later:
+        await cell.custody.create(TenantId(id_))
+        await cell.custody.destroy(id_, grace=timedelta(milliseconds=1))
+    for id_ in dated, destroyed:
+        await cell.tenants.dismiss(TenantId(id_))
+
+    async def is_past() -> bool:
+        return await cell.jobs.now() > soon
+
+    await wait_until(is_past)
+    await cell.custody.tend("t")
+    assert (await cell.custody.get(dated_later)).state is KeyState.DEACTIVATED
+    assert (await cell.custody.get(destroyed_later)).purged
+    told = await cell.redis.xlen(keyspace.AUDIT)
+    await cell.custody.tend("t")
+    assert await cell.redis.xlen(keyspace.AUDIT) == told

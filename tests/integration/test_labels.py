@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from retention import keyspace
 from retention.callbacks import Callbacks
 from retention.egress import Egress
 from retention.errors import CustomerErased
@@ -142,3 +143,13 @@ async def test_an_erased_registration_is_not_brought_back(
     assert before is not None
     assert after is not None
     assert (after.id == before.id, after.secret, after.customers) == (False, "b", ())
+
+
+async def test_however_many_urls_bear_a_label_an_erasure_takes_them(cell: Cell, callbacks: Callbacks) -> None:
+    """In one step, more than a command of a script can take."""
+    await register(cell, callbacks, customer="c")
+    key = keyspace.registrations_of(cell.tenant)
+    [kept] = await cell.redis.hvals(key)
+    await cell.redis.hset(key, mapping={f"{number:064x}": kept for number in range(8200)})
+    await erase(cell, "c")
+    assert await cell.redis.hlen(key) == 0

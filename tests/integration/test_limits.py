@@ -442,3 +442,13 @@ async def test_a_key_that_is_revoked_meanwhile_stays_revoked(cell: Cell, monkeyp
     with pytest.raises(Superseded):
         await cell.tenants.update_key(key.split("_")[1], {"polls": 5})
     assert await cell.tenants.authenticate(key) is None
+
+
+async def test_without_a_limit_a_request_writes_nothing(cell: Cell) -> None:
+    """What is only read is there while Redis takes no writes."""
+    key = await new_key(cell)
+    await cell.redis.config_set("min-replicas-to-write", 1)
+    try:
+        assert await cell.tenants.authenticate(key, POLL) is not None
+    finally:
+        await cell.redis.config_set("min-replicas-to-write", 0)

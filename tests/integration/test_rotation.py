@@ -4,8 +4,11 @@ import asyncio
 from datetime import timedelta
 from unittest.mock import patch
 
+import pytest
+
 from retention import keyspace, rotation
 from retention.ending import end
+from retention.errors import Unavailable
 from retention.keys import COMMON, KeyId, KeyState
 from retention.keystore import TenantKeys
 from retention.wrapped import Wrapped
@@ -108,3 +111,19 @@ async def test_data_keys_that_do_not_open_are_told_once_a_round(cell: Cell) -> N
     await cell.custody.rotate(COMMON)
     assert await told(cell) == [(cell.tenant, "KeyUnavailable")]
     assert await cell.custody.rotation.progress(await cell.custody.get(COMMON)) == (5, 10, ())
+
+
+async def test_a_worker_that_fails_does_not_keep_the_locks(cell: Cell) -> None:
+    """It has them for their time, however often it tries; only who gets on keeps one for longer."""
+    await cell.custody.rotate(COMMON)
+    for lock, tend in (
+        (keyspace.KEYS_TENDED, cell.custody.tend),
+        (keyspace.KEYS_REWRAPPED, cell.custody.rotation.go_on),
+    ):
+        with patch.object(TenantKeys, "each", side_effect=Unavailable("root")):
+            with pytest.raises(Unavailable):
+                await tend("failing")
+            assert await cell.redis.pexpire(lock, 5000)
+            with pytest.raises(Unavailable):
+                await tend("failing")
+        assert await cell.redis.pttl(lock) <= 5000

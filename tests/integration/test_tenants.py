@@ -112,3 +112,13 @@ async def test_nobody_gets_a_key_for_an_unknown_tenant(cell: Cell) -> None:
     with pytest.raises(NotFound):
         await cell.tenants.create_key(TenantId("unknown"), now=await cell.store.now())
     assert await cell.redis.hlen(keyspace.API_KEYS) == 0
+
+
+async def test_however_many_keys_a_tenant_has_they_go_with_it(cell: Cell) -> None:
+    """In one step, more than a command of a script can take."""
+    await new_key(cell)
+    [(id_, record)] = (await cell.redis.hgetall(keyspace.API_KEYS)).items()
+    copies = {b"%012x" % number: record.replace(id_, b"%012x" % number) for number in range(8200)}
+    await cell.redis.hset(keyspace.API_KEYS, mapping=copies)
+    assert await cell.tenants.dismiss(cell.tenant)
+    assert await cell.redis.hlen(keyspace.API_KEYS) == 0
