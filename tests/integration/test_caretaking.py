@@ -37,7 +37,7 @@ async def record(cell: Cell, tenant: TenantId, *, old: bool, id_: JobId | None =
 
 
 async def test_one_caretaker_is_at_work_at_a_time(cell: Cell) -> None:
-    """While one holds the lock, another's round does nothing; the lock goes by itself, also when its holder comes again."""
+    """While one holds the lock, another's round does nothing; it goes by itself, also when its holder comes again."""
     assert await cell.caretaker.round("a", during=LOCK) is not None
     assert await cell.caretaker.round("b", during=LOCK) is None
     assert await cell.redis.pexpire(keyspace.CARETAKER, 2000) > 0
