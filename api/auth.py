@@ -14,7 +14,7 @@ from aiohttp import web
 
 from api.backoff import source_of
 from api.context import ADMISSION, BACKOFF, CREDENTIAL, RETENTION, TENANT, TURN
-from api.endpoints import client_of, endpoint_of
+from api.endpoints import client_of, endpoint_of, keep
 from api.problems import NOT_FROM_HERE, UNAUTHORIZED, WRONG_CREDENTIALS, Problem
 from retention.denials import Denial
 from retention.errors import KeyDisabled
@@ -89,6 +89,7 @@ async def admit(request: web.Request, credential: Credential) -> None:
     if not credential.is_served(kind, client):
         await note_denial(request, "address" if credential.endpoints in (kind, "both") else "endpoint")
         raise NOT_FROM_HERE.problem()
+    keep(request)
 
 
 async def _credential(request: web.Request, counts: Count | None) -> Credential:

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import struct
 import uuid
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import StreamReader, web
@@ -39,8 +41,17 @@ LINE_LENGTH = 1 << 16
 HEAD_LENGTH = 2 * LINE_LENGTH
 """The longest head that comes in pieces, in bytes, not counting the first: it waits in memory until it has come."""
 
-GOODBYE_WITHIN = 5.0
+GOODBYE_WITHIN = 30.0
 """Seconds that a client has to take what is left and to end TLS, before its connection is cut."""
+
+_HEARD_WITHIN = 5.0
+"""Seconds for which is taken in what a client sends behind what was no request."""
+
+_BUFFER = 1 << 16
+"""Bytes of its answers that wait here for a client, so that one counts as sent when most of it is."""
+
+_ACKNOWLEDGED = struct.Struct("=120xQ")
+"""Where `struct tcp_info` of linux/tcp.h has the bytes that the client has acknowledged, tcpi_bytes_acked."""
 
 _PIECE = 1 << 15
 """Bytes of an answer that are written at once."""
@@ -82,6 +93,7 @@ class Connection(web.RequestHandler):
         "_is_last",
         "_is_refused",
         "_opening",
+        "_taken",
         "_wire",
         "endpoint",
     )
@@ -115,6 +127,7 @@ class Connection(web.RequestHandler):
         self._is_refused = False
         self._heard: asyncio.Future[int] | None = None
         self._wire: asyncio.Transport | None = None
+        self._taken: tuple[int, float] | None = None
         self._crowd = crowd
         self._opening = asyncio.current_task()  # asyncio makes a connection in a task that ends with the handshake
         if self._opening is not None:
@@ -125,12 +138,14 @@ class Connection(web.RequestHandler):
         """Begin to serve, unless all was over before TLS was agreed on."""
         super().connection_made(transport)
         self._wire = self.transport
-        # The kernel also sees whether what waits in its own buffers is taken, and that after we have closed.
-        timeout = int(TAKEN_WITHIN.total_seconds() * 1000)
-        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout)
+        cast("asyncio.Transport", transport).set_write_buffer_limits(_BUFFER)
         if self._force_close:
             transport.close()
         self.leave_if_distrusted()
+
+    def admit(self) -> None:
+        """Do not make room for others any more, until the request under way is answered: it is somebody's."""
+        self._crowd.admit(self)
 
     def leave_if_distrusted(self) -> None:
         """End the connection, after the request under way, if its client was judged by an authority that is gone."""
@@ -146,7 +161,7 @@ class Connection(web.RequestHandler):
                 self._heard.set_result(len(data))
             return
         super().data_received(data)
-        if self._messages:
+        if self._messages and not self._request_in_progress:
             self._crowd.ask(self)
         if self._waiter is not None and not self._waiter.done():
             if self._head_timer is None and data:
@@ -175,6 +190,21 @@ class Connection(web.RequestHandler):
             self._wire.abort()
         elif self._opening is not None:
             self._opening.cancel()
+
+    def drop_if_untaken(self) -> None:
+        """End the connection if its client takes nothing of what waits for it, for as long as it may.
+
+        Not left to the kernel: its TCP_USER_TIMEOUT also ends who is slow, and takes all the time.
+        """
+        if self._wire is None or self._wire.get_write_buffer_size() == 0:
+            self._taken = None
+            return
+        info = self._wire.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED.size)
+        (acknowledged,) = _ACKNOWLEDGED.unpack(info)
+        if self._taken is None or self._taken[0] != acknowledged:
+            self._taken = acknowledged, self._loop.time()
+        elif self._loop.time() - self._taken[1] >= TAKEN_WITHIN.total_seconds():
+            self.drop()
 
     def finish(self) -> bool:
         """Close the connection unless a request is under way, which is then its last one; tell whether one is."""
@@ -251,7 +281,7 @@ class Connection(web.RequestHandler):
 
     async def _hear_out(self) -> None:
         """Throw away what the client still sends: a connection closed on that is reset, and its answer not read."""
-        end = self._loop.time() + GOODBYE_WITHIN
+        end = self._loop.time() + _HEARD_WITHIN
         with suppress(TimeoutError):
             while self.transport is not None and self._loop.time() < end:
                 self._heard = self._loop.create_future()
@@ -262,7 +292,7 @@ class Connection(web.RequestHandler):
 
     async def _throw_away(self, body: StreamReader) -> None:
         """Do so with the rest of a body, and serve the connection's next request if it comes to its end in time."""
-        with suppress(TimeoutError, web.RequestPayloadError):
+        with suppress(TimeoutError, web.RequestPayloadError, problems.Problem):  # the last of them: it was cut
             async with asyncio.timeout(DRAIN_FOR.total_seconds()):
                 while not body.at_eof():
                     await self._drain.take(len(await body.readany()))
@@ -287,3 +317,11 @@ class Connection(web.RequestHandler):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+async def drop_untaken(connections: Iterable[Connection]) -> None:
+    """Look at connections for ever, and end those whose clients take nothing."""
+    while True:
+        await asyncio.sleep(TAKEN_WITHIN.total_seconds() / 3)
+        for connection in connections:
+            connection.drop_if_untaken()

@@ -1,8 +1,9 @@
 """The connections of a process: never more than it has room for, so that there is always some for who comes next.
 
 Where there is none, a connection that is only waited on makes it: of those that have not asked for anything yet and
-those that have had their answer, whichever are more, the one that has been so for longest. Who opens very many of
-either kind loses his own. Where all are under way with requests, the newcomer is not let in.
+those that have had their answer, whichever are more, the one that has been so for longest; and if there is none of
+either, the one whose request has been under way for longest without a good credential. Who opens very many loses his
+own. Where all are under way with requests of tenants, the newcomer is not let in.
 """
 
 import asyncio
@@ -43,6 +44,7 @@ class Crowd(Generic[M]):
         self._all: set[M] = set()
         self._new: dict[M, None] = {}
         self._idle: dict[M, None] = {}
+        self._asking: dict[M, None] = {}
         self._said = -SAID_EVERY
 
     def __iter__(self) -> Iterator[M]:
@@ -56,24 +58,31 @@ class Crowd(Generic[M]):
         self._new[member] = None
 
     def ask(self, member: M) -> None:
-        """Leave one alone, from its request on."""
-        self._new.pop(member, None)
-        self._idle.pop(member, None)
+        """Have one behind all others that ask for something, from its request on."""
+        self.admit(member)
+        if member in self._all:
+            self._asking[member] = None
+
+    def admit(self, member: M) -> None:
+        """Leave one alone, from its credential on."""
+        for waited_on in self._new, self._idle, self._asking:
+            waited_on.pop(member, None)
 
     def answer(self, member: M) -> None:
         """Have one behind all others that have had their answers, from then on."""
+        self.admit(member)
         if member in self._all:
             self._idle[member] = None
 
     def leave(self, member: M) -> None:
         """Forget one that has ended."""
-        self.ask(member)
+        self.admit(member)
         self._all.discard(member)
 
     def _make_room(self, newcomer: M) -> None:
-        waited_on = max(self._new, self._idle, key=len)
+        waited_on = max(self._new, self._idle, key=len) or self._asking
         victim = next(iter(waited_on), newcomer)
-        self.ask(victim)
+        self.admit(victim)
         victim.drop()
         now = asyncio.get_running_loop().time()
         if now >= self._said + SAID_EVERY:

@@ -37,10 +37,17 @@ class Endpoint(Struct, frozen=True, kw_only=True):
 class _Connection(Protocol):
     endpoint: Endpoint
 
+    def admit(self) -> None: ...
+
 
 def endpoint_of(request: web.BaseRequest) -> Endpoint:
     """Return where a request came in."""
     return cast("_Connection", request.protocol).endpoint
+
+
+def keep(request: web.BaseRequest) -> None:
+    """Have the connection of a request make room for no other until it is answered."""
+    cast("_Connection", request.protocol).admit()
 
 
 def client_of(request: web.BaseRequest) -> Address | None:

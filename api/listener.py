@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from aiohttp import web
 
-from api.connection import GOODBYE_WITHIN, Connection, Drain
+from api.connection import GOODBYE_WITHIN, Connection, Drain, drop_untaken
 from api.context import SETTINGS
 from api.crowd import Crowd
 from api.endpoints import Endpoint
 from api.tls import Certificates, keep_fresh
+from retention.ending import end
 from retention.errors import SettingsError
 from retention.listening import Listener
 
@@ -48,7 +49,10 @@ async def listening(
         for connection in crowd:
             connection.leave_if_distrusted()
 
-    watch = loop.create_task(keep_fresh(certificates.values(), on_change))
+    watches = [
+        loop.create_task(keep_fresh(certificates.values(), on_change)),
+        loop.create_task(drop_untaken(crowd)),
+    ]
     servers: list[asyncio.Server] = []
     try:
         try:
@@ -72,12 +76,11 @@ async def listening(
                 _url(server, secure=each.name in certificates) for server, each in zip(servers, listeners, strict=True)
             ]
         finally:
-            watch.cancel()
             for server in servers:
                 server.close()
             await _finish(crowd, within=grace)
-            with suppress(asyncio.CancelledError):
-                await watch
+            for watch in watches:
+                await end(watch)
     finally:
         await runner.cleanup()
 

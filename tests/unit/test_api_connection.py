@@ -97,6 +97,20 @@ async def test_who_does_not_take_an_answer_is_not_waited_for(
         await wait_until(nobody_served)
 
 
+async def test_who_takes_an_answer_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
+    """However long the whole takes: it takes something all the time."""
+    monkeypatch.setattr(connection, "TAKEN_WITHIN", timedelta(milliseconds=300))
+    async with serving(**over) as api, opened(api, 1) as [(reader, writer)]:
+        have_large_list(api, 32 * MIB)
+        writer.write(LIST)
+        took = 0
+        while took < 32 * MIB:
+            await asyncio.sleep(0.01)
+            piece = await reader.read(1 << 17)
+            assert piece
+            took += len(piece)
+
+
 async def test_who_does_not_take_answers_gets_no_more_of_them(
     monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]
 ) -> None:
@@ -202,6 +216,19 @@ async def test_a_request_under_way_makes_no_room(monkeypatch: pytest.MonkeyPatch
                 assert await reader.read() == b""
         for each in busy:
             assert b'"status":"waiting"' in await answer_to(each, bytes(1000 - len(WAV)))
+
+
+async def test_who_asks_without_a_credential_makes_room(monkeypatch: pytest.MonkeyPatch, over: dict[str, Any]) -> None:
+    """Also amid a request: else a few who begin one, and never end it, would keep everybody out."""
+    monkeypatch.setattr(crowd, "MOST", 3)
+    head = b"POST /identity/token HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    async with serving(**over) as api, opened(api, 3) as asking:
+        for reader, writer in asking:
+            writer.write(head)
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        async with opened(api, 1) as [newcomer]:
+            assert await answer_to(newcomer, LIVE)
+            await wait_until(lambda: only_ended(asking[0], asking))
 
 
 async def test_there_are_never_more_connections_than_files_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:

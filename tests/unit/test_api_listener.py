@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from api import connection, jobs
+from api import admission, connection, jobs
 from retention.errors import SettingsError
 from retention.listening import Listener
 from tests.stack import wait_until
@@ -202,6 +202,23 @@ async def test_stopping_cuts_what_does_not_finish_and_leaves_nothing(over: dict[
         await wait_until(lambda: under_way(api))
     assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
     assert (api.jobs.broken_off, api.jobs.accepted) == (["Problem"], [])
+    await hang_up(writer)
+
+
+async def test_stopping_cuts_a_body_that_has_come_faster_than_it_is_taken_in(
+    over: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What of it waits here is thrown away, and nothing is logged as an error of ours."""
+    monkeypatch.setattr(admission, "BANDWIDTH", 30_000)
+    async with serving(**over, grace=timedelta(milliseconds=200)) as api:
+        reader, writer = await api.connect()
+        writer.write(UPLOAD)
+        await wait_until(lambda: under_way(api))
+        for _ in range(3):
+            writer.write(bytes(30_000))
+            await asyncio.sleep(0.05)
+    assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+    assert caplog.records == []
     await hang_up(writer)
 
 
