@@ -157,7 +157,7 @@ class Custody:
 
     async def _purge(self, key: TenantKey) -> None:
         if key.is_past_its_grace(await self._keys.now()):
-            await self._check_owner(key.id)
+            await self.rotation.check_owner(key.id)
             async with self._recorded("volant.key.purge", key.id) as doing:
                 await self._keys.write(gone := keys.destroyed(key, purge_at=None))
                 doing.count = await self._shredding.shred(gone)
@@ -176,7 +176,7 @@ class Custody:
         usable = key.state in (KeyState.ACTIVE, KeyState.SUSPENDED)
         if not usable or key.expires is None or not key.is_past_its_date(await self._keys.now()):
             return key
-        await self._check_owner(key.id)
+        await self.rotation.check_owner(key.id)
         with contextlib.suppress(Superseded):
             async with self._recorded("volant.key.expire", key.id):
                 await self._keys.write(expired := keys.expired(key))
@@ -198,14 +198,9 @@ class Custody:
         try:
             await self._keys.write(key)
         except Superseded:
-            await self._check_owner(key.id)
+            await self.rotation.check_owner(key.id)
             return False
         return True
-
-    async def _check_owner(self, id_: KeyId) -> None:
-        """Raise NotFound when the tenant whose key it is has gone: its deletion, which broke off, takes it, too."""
-        if id_ != COMMON:
-            await self._tenants.get(TenantId(id_))
 
     async def _add_version(self, id_: KeyId, material: Key | None) -> TenantKey:
         while True:

@@ -113,8 +113,7 @@ class Rotation:
         if whole:
             # Another version, its tenant is gone, or another process was first.
             with contextlib.suppress(Superseded, NotFound):
-                if id_ != COMMON:
-                    await self._tenants.get(TenantId(id_))
+                await self.check_owner(id_)
                 async with self._audit.recording(
                     "volant.key.ack-rotate", tenant="" if id_ == COMMON else id_, target=id_
                 ):
@@ -126,6 +125,11 @@ class Rotation:
     async def owners(self, id_: KeyId) -> list[TenantId]:
         """Return whose data keys may be under a key. What a tenant with its own had before may be under the common."""
         return [TenantId(id_)] if id_ != COMMON else [tenant.id for tenant in await self._tenants.all()]
+
+    async def check_owner(self, id_: KeyId) -> None:
+        """Raise NotFound when the tenant whose key it is has gone: its deletion, which broke off, takes it, too."""
+        if id_ != COMMON:
+            await self._tenants.get(TenantId(id_))
 
     async def _bring_all(
         self, tenant: TenantId, key: TenantKey, seen: Callable[[int], Awaitable[object]] | None
